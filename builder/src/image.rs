@@ -1,0 +1,279 @@
+//! Image definitions: a profile of packs, plus disk, hardware and outputs. See docs/image-definition.md.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::digest::{self, Digest};
+use crate::error::Failure;
+use crate::pack::{self, Pack};
+
+/// A YAML file in `images/`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Definition {
+    /// Names the output files and the virtual machine.
+    pub(crate) name: String,
+    /// Folders of packs, looked for in `packs/` beside the folder of this file.
+    packs: Vec<String>,
+    /// Files made elsewhere that roles use, by name; relative to this file.
+    #[serde(default)]
+    artifacts: BTreeMap<String, PathBuf>,
+    pub(crate) disk: Disk,
+    pub(crate) hardware: Hardware,
+    pub(crate) outputs: Vec<OutputKind>,
+    pub(crate) ova: Option<Ova>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Disk {
+    pub(crate) size: Size,
+}
+
+/// The virtual hardware of the OVF.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Hardware {
+    pub(crate) cpus: u32,
+    pub(crate) memory: Size,
+    /// `vssd:VirtualSystemType`, as in `vmx-15`.
+    pub(crate) version: String,
+    /// vSphere's guest identifier, as in `debian10_64Guest`.
+    pub(crate) guest_os: String,
+    pub(crate) firmware: Firmware,
+    #[serde(default)]
+    pub(crate) secure_boot: bool,
+}
+
+/// EFI only: nothing we build boots from BIOS.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Firmware {
+    Efi,
+}
+
+/// What can be made of a finished tree.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OutputKind {
+    Ova,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ova {
+    pub(crate) product: String,
+    pub(crate) vendor: String,
+    pub(crate) annotation: String,
+    #[serde(default)]
+    pub(crate) properties: Vec<Property>,
+}
+
+/// A property that the administrator fills in when deploying.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Property {
+    /// Begins a group, which the properties after it belong to.
+    pub(crate) category: Option<String>,
+    pub(crate) key: String,
+    pub(crate) label: String,
+    pub(crate) description: String,
+    /// Blank where absent: a property without a value must not keep the machine from powering on.
+    #[serde(default)]
+    pub(crate) default: String,
+    /// Shown as dots.
+    #[serde(default)]
+    pub(crate) password: bool,
+}
+
+/// A number of bytes, written as `20 GiB`, `512 MiB` or plain bytes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Size {
+    pub(crate) const MIB: u64 = 1 << 20;
+
+    fn parse(text: &str) -> Option<Size> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let unit = match text[digits..].trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => Size::MIB,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            _ => return None,
+        };
+        text[..digits].parse::<u64>().ok()?.checked_mul(unit).map(Size)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Bytes(u64),
+            Text(String),
+        }
+        match Raw::deserialize(deserializer)? {
+            Raw::Bytes(bytes) => Ok(Size(bytes)),
+            Raw::Text(text) => Size::parse(&text)
+                .ok_or_else(|| de::Error::custom(format!("`{text}` is not a size; write it as in `20 GiB`"))),
+        }
+    }
+}
+
+/// An image definition with everything it names read and checked.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) definition: Definition,
+    /// In layer order.
+    pub(crate) packs: Vec<Pack>,
+    /// Absolute paths by name.
+    pub(crate) artifacts: BTreeMap<String, PathBuf>,
+    /// Content digests by name.
+    pub(crate) artifact_digests: BTreeMap<String, Digest>,
+}
+
+impl Image {
+    /// Reads the definition in `path`, its packs and artifacts.
+    pub(crate) fn read(path: &Path) -> Result<Image> {
+        let text = fs::read_to_string(path).map_err(|e| {
+            Failure::user(
+                format!("Cannot read the image definition {}: {e}", path.display()),
+                "give the path of a YAML file, as in `gatewright build images/installer.yaml`",
+            )
+        })?;
+        let definition: Definition = serde_norway::from_str(&text).map_err(|e| {
+            Failure::user(format!("{}: {e}", path.display()), "see docs/image-definition.md for the keys")
+        })?;
+        check(&definition)
+            .map_err(|(message, hint)| Failure::user(format!("{}: {message}", path.display()), hint))?;
+
+        let dir = path.canonicalize()?.parent().expect("a file has a parent folder").to_path_buf();
+        let packs_dir = dir.parent().unwrap_or(&dir).join("packs");
+        let packs =
+            definition.packs.iter().map(|name| Pack::read(&packs_dir.join(name))).collect::<Result<_>>()?;
+        let mut image = Image {
+            packs: pack::profile(packs)?,
+            artifacts: BTreeMap::new(),
+            artifact_digests: BTreeMap::new(),
+            definition,
+        };
+        for (name, file) in &image.definition.artifacts {
+            let file = dir.join(file);
+            if !file.is_file() {
+                return Err(Failure::user(
+                    format!("The artifact `{name}` is not there: {}", file.display()),
+                    "build it first; `make ova` does",
+                ));
+            }
+            image.artifact_digests.insert(name.clone(), digest::of_file(&file)?.0);
+            image.artifacts.insert(name.clone(), file);
+        }
+        Ok(image)
+    }
+
+    /// The pack that says where packages come from.
+    pub(crate) fn system(&self) -> &Pack {
+        self.packs.iter().find(|p| p.values.pack.archive.is_some()).expect("`pack::profile` made sure of one")
+    }
+}
+
+/// What the types cannot say.
+fn check(definition: &Definition) -> std::result::Result<(), (String, String)> {
+    let name = &definition.name;
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return Err((
+            format!("`name` is `{name}`"),
+            "it names files and a virtual machine: lower-case letters, digits and dashes".into(),
+        ));
+    }
+    let size = definition.disk.size.0;
+    if !size.is_multiple_of(Size::MIB) || size < 2 << 30 {
+        return Err((format!("`disk.size` is {size} bytes"), "at least 2 GiB, in whole MiB".into()));
+    }
+    let memory = definition.hardware.memory.0;
+    if !memory.is_multiple_of(4 * Size::MIB) || memory == 0 {
+        return Err((
+            format!("`hardware.memory` is {memory} bytes"),
+            "vSphere wants a multiple of 4 MiB".into(),
+        ));
+    }
+    if definition.hardware.cpus == 0 {
+        return Err(("`hardware.cpus` is 0".into(), "give at least 1".into()));
+    }
+    if definition.outputs.is_empty() {
+        return Err(("`outputs` is empty".into(), "name at least one, as in `outputs: [ova]`".into()));
+    }
+    match &definition.ova {
+        None => {
+            return Err((
+                "`ova` is missing".into(),
+                "the output `ova` needs the keys `product`, `vendor` and `annotation`".into(),
+            ));
+        }
+        Some(ova) => {
+            let mut keys: Vec<_> = ova.properties.iter().map(|p| &p.key).collect();
+            keys.sort();
+            if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err((
+                    format!("the property `{}` is there twice", pair[0]),
+                    "rename or remove one".into(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            ("20 GiB", Some(20 << 30)),
+            ("20GiB", Some(20 << 30)),
+            ("512 MiB", Some(512 << 20)),
+            ("4096", Some(4096)),
+            ("20 GB", None),
+            ("GiB", None),
+            ("-1 GiB", None),
+            ("99999999999 TiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Size::parse(text).map(|s| s.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_definitions_are_refused_with_the_place() {
+        let good = "name: a\npacks: []\ndisk: {size: 4 GiB}\nhardware: {cpus: 2, memory: 4 GiB, version: vmx-15, guestOs: other, firmware: efi}\noutputs: [ova]\nova: {product: p, vendor: v, annotation: a}\n";
+        let read = |text: &str| -> std::result::Result<(), String> {
+            let definition: Definition = serde_norway::from_str(text).map_err(|e| e.to_string())?;
+            check(&definition).map_err(|(message, _)| message)
+        };
+        assert_eq!(read(good), Ok(()));
+        let cases = [
+            ("name: a", "name: A b", "`name` is `A b`"),
+            ("size: 4 GiB", "size: 4 GB", "not a size"),
+            ("size: 4 GiB", "size: 1 MiB", "`disk.size` is 1048576 bytes"),
+            ("cpus: 2", "cpus: 0", "`hardware.cpus` is 0"),
+            ("memory: 4 GiB", "memory: 5 MiB", "`hardware.memory`"),
+            ("firmware: efi", "firmware: bios", "unknown variant `bios`"),
+            ("outputs: [ova]", "outputs: []", "`outputs` is empty"),
+            ("cpus: 2", "cpu: 2", "unknown field `cpu`"),
+        ];
+        for (from, to, expected) in cases {
+            let error = read(&good.replace(from, to)).unwrap_err();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+    }
+}

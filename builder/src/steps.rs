@@ -1,0 +1,520 @@
+//! The steps of a build, as they run inside the [sandbox](crate::sandbox): as root, PID 1, the whole host visible,
+//! every mount private. What they run prints to stderr, which is the step's log.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+use crate::pack::Archive;
+use crate::seal;
+
+/// One piece of work for the sandbox. All paths are absolute, on the host.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) enum Step {
+    /// Fetches the package indexes of an archive into `out`: `lists/` and `sources.list`.
+    Index { archive: Archive, keyring: PathBuf, mirrors: Vec<String>, out: PathBuf },
+    /// Makes the tree `tree` of packages. With `tools`, the tree of tools does it; else the host's mmdebstrap.
+    Tree { spec: Box<TreeSpec>, tools: Option<PathBuf>, tree: PathBuf },
+    /// Writes `tree` as a reproducible archive.
+    Pack { tools: PathBuf, tree: PathBuf, epoch: u64, out: PathBuf },
+    /// Unpacks an archive that [`Step::Pack`] wrote.
+    Unpack { archive: PathBuf, tree: PathBuf },
+    /// Runs roles in `tree`, then seals it.
+    Roles { spec: Box<RolesSpec>, tools: PathBuf, tree: PathBuf },
+    /// Makes a disk of an archive that [`Step::Pack`] wrote.
+    Disk { spec: Box<disk::Spec>, tools: PathBuf },
+    /// Removes folders and files.
+    Remove { paths: Vec<PathBuf> },
+}
+
+/// What a package tree is made of.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct TreeSpec {
+    pub(crate) archive: Archive,
+    pub(crate) keyring: PathBuf,
+    /// What [`Step::Index`] made.
+    pub(crate) index: PathBuf,
+    /// The folder of downloaded packages; what is missing is fetched into it.
+    pub(crate) packages_dir: PathBuf,
+    /// mmdebstrap's name for the set of packages that is in without being named.
+    pub(crate) variant: String,
+    pub(crate) packages: Vec<String>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) include: Vec<String>,
+    /// Folders to lay over the tree before packages are configured.
+    pub(crate) base_files: Vec<PathBuf>,
+    pub(crate) epoch: u64,
+}
+
+/// What roles are run with.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RolesSpec {
+    pub(crate) plays: Vec<Play>,
+    /// Host files that roles find below `{{ artifacts }}`, by name.
+    pub(crate) artifacts: BTreeMap<String, PathBuf>,
+    /// The content of `/etc/gatewright-release`.
+    pub(crate) release: String,
+    pub(crate) epoch: u64,
+}
+
+/// One role of one pack.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Play {
+    /// The pack's folder.
+    pub(crate) pack: PathBuf,
+    pub(crate) role: String,
+    /// The role's variables: a JSON object or null.
+    pub(crate) vars: serde_json::Value,
+}
+
+/// What a step tells the builder.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Outcome {
+    /// Packages that [`Step::Tree`] installed.
+    pub(crate) packages: usize,
+}
+
+impl Step {
+    /// The name of the step and its log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Step::Index { .. } => "index",
+            Step::Tree { tools: None, .. } => "tools",
+            Step::Tree { .. } => "packages",
+            Step::Pack { .. } => "pack",
+            Step::Unpack { .. } => "unpack",
+            Step::Roles { .. } => "roles",
+            Step::Disk { .. } => "disk",
+            Step::Remove { .. } => "remove",
+        }
+    }
+
+    /// Only what fetches packages sees a network: a role that downloads would not give the same image twice.
+    pub(crate) fn needs_network(&self) -> bool {
+        matches!(self, Step::Index { .. } | Step::Tree { .. })
+    }
+
+    /// Does it.
+    pub(crate) fn run(&self) -> Result<Outcome> {
+        match self {
+            Step::Index { archive, keyring, mirrors, out } => index(archive, keyring, mirrors, out)?,
+            Step::Tree { spec, tools, tree } => return make_tree(spec, tools.as_deref(), tree),
+            Step::Pack { tools, tree, epoch, out } => pack(tools, tree, *epoch, out)?,
+            Step::Unpack { archive, tree } => unpack(archive, tree)?,
+            Step::Roles { spec, tools, tree } => roles(spec, tools, tree)?,
+            Step::Disk { spec, tools } => disk::make(spec, tools)?,
+            Step::Remove { paths } => remove(paths)?,
+        }
+        Ok(Outcome::default())
+    }
+}
+
+/// A dead mirror is an error within a minute and a half, not after apt's ten.
+const APT_OPTIONS: [&str; 4] = [
+    r#"Acquire::Retries "1""#,
+    r#"Acquire::http::Timeout "20""#,
+    r#"Acquire::https::Timeout "20""#,
+    r#"Acquire::Languages "none""#,
+];
+
+fn mmdebstrap(tools: Option<&Path>, archive: &Archive, keyring: &Path) -> Command {
+    let mut command = tools.map_or_else(|| host("mmdebstrap"), |tools| inside(tools, "mmdebstrap"));
+    command
+        .args(["--mode=root", "--format=directory"])
+        .arg(format!("--architectures={}", archive.architecture))
+        .arg(format!("--components={}", archive.components.join(",")))
+        // Root of a user namespace may not mount sysfs; so root does not either, and both see the same.
+        .arg("--skip=chroot/mount/sys")
+        .arg(format!("--keyring={}", keyring.display()));
+    for option in APT_OPTIONS {
+        command.arg(format!("--aptopt={option}"));
+    }
+    command
+}
+
+fn index(archive: &Archive, keyring: &Path, mirrors: &[String], out: &Path) -> Result<()> {
+    let tree = out.join("tree");
+    run(mmdebstrap(None, archive, keyring)
+        // No packages, and what was fetched stays: a tree that is nothing but indexes.
+        .args(["--variant=custom", "--skip=cleanup"])
+        .arg(&archive.suite)
+        .arg(&tree)
+        .args(mirrors))?;
+    fs::rename(tree.join("var/lib/apt/lists"), out.join("lists"))?;
+    fs::rename(tree.join("etc/apt/sources.list"), out.join("sources.list"))?;
+    for name in ["auxfiles", "partial"] {
+        fs::remove_dir_all(out.join("lists").join(name))?;
+    }
+    fs::remove_file(out.join("lists/lock"))?;
+    fs::remove_dir_all(&tree)?;
+    // Whoever runs the next build may read it.
+    for entry in fs::read_dir(out.join("lists"))? {
+        let path = entry?.path();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        std::os::unix::fs::chown(&path, Some(0), Some(0))?;
+    }
+    Ok(())
+}
+
+/// Where a build's folders are mounted in the tree of tools.
+const KEYRING: &str = "/mnt/keyring.gpg";
+const INDEX: &str = "/mnt/index";
+const PACKAGES: &str = "/mnt/packages";
+const TREE: &str = "/mnt/tree";
+const OUT: &str = "/mnt/out";
+
+fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outcome> {
+    fs::create_dir_all(tree)?;
+    // The same names inside and outside, so that one command line serves both.
+    let mut keyring = spec.keyring.clone();
+    let mut index = spec.index.clone();
+    let mut packages = spec.packages_dir.clone();
+    let mut target = tree.to_path_buf();
+    let mut base_files = spec.base_files.clone();
+    if let Some(tools) = tools {
+        prepare(tools)?;
+        for file in ["/etc/resolv.conf", "/etc/hosts"] {
+            fs::copy(file, tools.join(&file[1..])).with_context(|| format!("Cannot copy {file}"))?;
+        }
+        fs::copy(&keyring, tools.join(&KEYRING[1..]))?;
+        bind(&index, tools, INDEX)?;
+        bind(&packages, tools, PACKAGES)?;
+        bind(tree, tools, TREE)?;
+        (keyring, index, packages, target) = (KEYRING.into(), INDEX.into(), PACKAGES.into(), TREE.into());
+        for (n, folder) in base_files.iter_mut().enumerate() {
+            let name = format!("/mnt/base-{n}");
+            bind(folder, tools, &name)?;
+            *folder = name.into();
+        }
+    }
+
+    let mut command = mmdebstrap(tools, &spec.archive, &keyring);
+    command
+        .env("SOURCE_DATE_EPOCH", spec.epoch.to_string())
+        .arg(format!("--variant={}", spec.variant))
+        .arg(format!("--include={}", spec.packages.join(",")))
+        // The index is the one that we have, the packages stay in our folder.
+        .args(["--skip=update", "--skip=download/empty", "--skip=essential/unlink"])
+        .arg(format!(
+            "--setup-hook=mkdir -p \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt/archives && cp {0}/lists/* \"$1\"/var/lib/apt/lists/ && mount --bind {1} \"$1\"/var/cache/apt/archives",
+            quote(&index),
+            quote(&packages),
+        ))
+        .arg("--customize-hook=umount \"$1\"/var/cache/apt/archives");
+    for pattern in &spec.exclude {
+        command.arg(format!("--dpkgopt=path-exclude={pattern}"));
+    }
+    for pattern in &spec.include {
+        command.arg(format!("--dpkgopt=path-include={pattern}"));
+    }
+    for folder in &base_files {
+        command.arg(format!("--essential-hook=cp -r --preserve=mode {}/. \"$1\"/", quote(folder)));
+    }
+    run(command.arg(&spec.archive.suite).arg(&target).arg(index.join("sources.list")))?;
+    // apt's own leftovers in our folder; other owners' files would be in the user's way.
+    for name in ["lock", "partial"] {
+        remove(&[spec.packages_dir.join(name)])?;
+    }
+    for entry in fs::read_dir(&spec.packages_dir)? {
+        std::os::unix::fs::chown(entry?.path(), Some(0), Some(0))?;
+    }
+    // Root's mmdebstrap makes device nodes here and a user's cannot; whoever boots the tree mounts its own.
+    for entry in fs::read_dir(tree.join("dev"))? {
+        remove(&[entry?.path()])?;
+    }
+    // dpkg's own configuration of what to leave out is not for those who use the tree.
+    remove(&[tree.join("etc/dpkg/dpkg.cfg.d/99mmdebstrap"), tree.join("etc/apt/apt.conf.d/99mmdebstrap")])?;
+    let status =
+        fs::read_to_string(tree.join("var/lib/dpkg/status")).context("The tree has no package database")?;
+    Ok(Outcome { packages: status.lines().filter(|line| line.starts_with("Package: ")).count() })
+}
+
+fn pack(tools: &Path, tree: &Path, epoch: u64, out: &Path) -> Result<()> {
+    prepare(tools)?;
+    bind(tree, tools, TREE)?;
+    let dir = out.parent().context("an archive has a folder")?;
+    bind(dir, tools, OUT)?;
+    let name = out.file_name().context("an archive has a name")?;
+    // Sorted, numeric, no times but the content's: the same tree gives the same bytes.
+    run(inside(tools, "tar")
+        .args([
+            "--create",
+            "--format=pax",
+            "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        ])
+        .args(["--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system"])
+        .arg(format!("--mtime=@{epoch}"))
+        .args(["--clamp-mtime", "--directory", TREE, "--file"])
+        .arg(Path::new(OUT).join(name))
+        .arg("."))
+}
+
+fn unpack(archive: &Path, tree: &Path) -> Result<()> {
+    fs::create_dir_all(tree)?;
+    run(host("tar")
+        .args([
+            "--extract",
+            "--numeric-owner",
+            "--same-owner",
+            "--preserve-permissions",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--directory",
+        ])
+        .arg(tree)
+        .arg("--file")
+        .arg(archive))
+}
+
+/// Where roles find what they are given, in the tree; all of it is a mount that vanishes.
+const RUN: &str = "/run/gatewright";
+
+fn roles(spec: &RolesSpec, tools: &Path, tree: &Path) -> Result<()> {
+    prepare(tree)?;
+    let run_dir = tree.join(&RUN[1..]);
+    for name in ["bin", "tmp", "artifacts"] {
+        fs::create_dir_all(run_dir.join(name))?;
+    }
+    bind(tools, tree, &format!("{RUN}/tools"))?;
+    for (name, file) in &spec.artifacts {
+        fs::copy(file, run_dir.join("artifacts").join(name))
+            .with_context(|| format!("Cannot copy {}", file.display()))?;
+    }
+
+    // Python of the tools tree with the libraries of the tools tree, whatever the tree is: it may have no Python, and
+    // an older or newer libc. Found through argv[0], so that no variable reaches the programs that roles start.
+    let usr = format!("{RUN}/tools/usr");
+    script(
+        &run_dir.join("bin/python3"),
+        &format!(
+            "exec {usr}/lib64/ld-linux-x86-64.so.2 --argv0 {usr}/bin/python3 --library-path {usr}/lib/x86_64-linux-gnu {usr}/bin/python3 \"$@\""
+        ),
+    )?;
+    // There is no running kernel to configure: it is the builder's. What these would do, the image does when it boots.
+    for name in ["sysctl", "modprobe", "udevadm"] {
+        script(&run_dir.join("bin").join(name), "exit 0")?;
+    }
+    // Packages that a role installs must not start their services (invoke-rc.d(8)).
+    let policy = tree.join("usr/sbin/policy-rc.d");
+    script(&policy, "exit 101")?;
+
+    let mut plays = vec![serde_json::json!({
+        "name": "What roles may want to know of the system",
+        "hosts": "localhost", "gather_facts": true, "gather_subset": ["min"],
+    })];
+    for (n, play) in spec.plays.iter().enumerate() {
+        let pack = format!("{RUN}/packs/{n}");
+        bind(&play.pack, tree, &pack)?;
+        plays.push(serde_json::json!({
+            "name": format!("{} of {}", play.role, play.pack.file_name().unwrap_or_default().display()),
+            "hosts": "localhost", "gather_facts": false,
+            "vars": play.vars,
+            "roles": [format!("{pack}/{}", play.role)],
+        }));
+    }
+    // JSON is YAML.
+    fs::write(run_dir.join("playbook.yml"), serde_json::to_string_pretty(&plays)?)?;
+
+    run(inside(tree, &format!("{RUN}/bin/python3"))
+        .env("PATH", format!("{RUN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"))
+        .env("SOURCE_DATE_EPOCH", spec.epoch.to_string())
+        .env("ANSIBLE_PYTHON_INTERPRETER", format!("{RUN}/bin/python3"))
+        .env("ANSIBLE_LOCAL_TEMP", format!("{RUN}/tmp"))
+        .env("ANSIBLE_REMOTE_TMP", format!("{RUN}/tmp"))
+        .env("ANSIBLE_HOME", format!("{RUN}/tmp"))
+        .env("ANSIBLE_PIPELINING", "1")
+        .env("ANSIBLE_NOCOLOR", "1")
+        .arg(format!("{usr}/bin/ansible-playbook"))
+        .args(["--connection", "local", "--inventory", "localhost,", "--extra-vars"])
+        .arg(format!("artifacts={RUN}/artifacts"))
+        .arg(format!("{RUN}/playbook.yml")))?;
+
+    remove(&[policy])?;
+    let release = tree.join("etc/gatewright-release");
+    fs::write(&release, &spec.release).with_context(|| format!("Cannot write {}", release.display()))?;
+    seal::seal(tree)
+}
+
+/// Removes what is there of `paths`.
+pub(crate) fn remove(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+            Ok(_) => fs::remove_file(path),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("Cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn script(path: &Path, body: &str) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        writeln!(file, "#!/bin/sh\n{body}")?;
+        file.set_permissions(fs::Permissions::from_mode(0o755))
+    };
+    write().with_context(|| format!("Cannot write {}", path.display()))
+}
+
+/// Makes a tree fit for programs to run in: `/proc`, the usual devices, empty `/run` and `/tmp`.
+pub(crate) fn prepare(tree: &Path) -> Result<()> {
+    let none = None::<&str>;
+    let mount_at = |name: &str, kind: &str, flags: MsFlags, data: &str| -> Result<()> {
+        let path = tree.join(name);
+        fs::create_dir_all(&path)?;
+        mount(Some(kind), &path, Some(kind), flags, Some(data))
+            .with_context(|| format!("Cannot mount {}", path.display()))
+    };
+    let tmp = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_at("proc", "proc", tmp | MsFlags::MS_NOEXEC, "")?;
+    mount_at("run", "tmpfs", tmp, "mode=755")?;
+    mount_at("tmp", "tmpfs", tmp, "mode=1777")?;
+    mount_at("dev", "tmpfs", MsFlags::MS_NOSUID, "mode=755")?;
+    let dev = tree.join("dev");
+    // Bound, not made: mknod is not for root of a user namespace.
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let node = dev.join(name);
+        File::create(&node)?;
+        mount(Some(&Path::new("/dev").join(name)), &node, none, MsFlags::MS_BIND, none)
+            .with_context(|| format!("Cannot bind {}", node.display()))?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        symlink(target, dev.join(name))?;
+    }
+    mount_at("dev/shm", "tmpfs", tmp, "mode=1777")?;
+    mount_at(
+        "dev/pts",
+        "devpts",
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=620",
+    )
+}
+
+/// Shows `path`, without what is mounted below it, as `name` in `tree`.
+pub(crate) fn bind(path: &Path, tree: &Path, name: &str) -> Result<()> {
+    let place = tree.join(name.trim_start_matches('/'));
+    fs::create_dir_all(&place)?;
+    let none = None::<&str>;
+    mount(Some(path), &place, none, MsFlags::MS_BIND, none)
+        .with_context(|| format!("Cannot bind {} to {}", path.display(), place.display()))
+}
+
+/// A program of the host, with nothing of the user's environment but the proxy, which apt reads.
+fn host(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// A program of a tree that was [prepared](prepare).
+pub(crate) fn inside(tree: &Path, program: &str) -> Command {
+    let mut command = host("chroot");
+    command.arg(tree).arg(program);
+    command
+}
+
+/// Runs a command to its end; its output goes to the log, after the command itself.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    run_with_input(command, b"")
+}
+
+/// [`run`], with something on its standard input.
+pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<()> {
+    let name = name_of(command);
+    let mut shown = String::from("+");
+    for word in std::iter::once(command.get_program()).chain(command.get_args()) {
+        let _infallible = write!(shown, " {}", quote(Path::new(word)));
+    }
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{shown}")?;
+    let mut child = command
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(stderr)
+        .spawn()
+        .with_context(|| format!("Cannot run `{name}`"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{name}` ended with {status}");
+    }
+    Ok(())
+}
+
+/// The program that a command is about: not `chroot`, and not the Python that runs a script.
+fn name_of(command: &Command) -> String {
+    let words: Vec<&OsStr> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let program = words
+        .iter()
+        .skip(if words[0] == "chroot" { 2 } else { 0 })
+        .find(|word| !word.to_string_lossy().ends_with("/python3"));
+    Path::new(program.unwrap_or(&words[0])).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A word as a shell would read it back.
+fn quote(word: &Path) -> String {
+    let text = word.to_string_lossy();
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_=+/.,:@%".contains(c)) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        for (word, quoted) in
+            [("a/b-c.d", "a/b-c.d"), ("a b", "'a b'"), ("", "''"), ("it's", r"'it'\''s'"), ("$1;", "'$1;'")]
+        {
+            assert_eq!(quote(Path::new(word)), quoted);
+        }
+    }
+
+    #[test]
+    fn failures_name_the_program_that_failed() {
+        assert_eq!(name_of(Command::new("mmdebstrap").arg("x")), "mmdebstrap");
+        assert_eq!(name_of(&inside(Path::new("/t"), "tar")), "tar");
+        assert_eq!(
+            name_of(inside(Path::new("/t"), "/run/bin/python3").arg("/x/ansible-playbook")),
+            "ansible-playbook"
+        );
+    }
+}
