@@ -10,7 +10,7 @@ pub(crate) struct Property {
     pub(crate) default: &'static str,
     /// Never shown once it is set.
     pub(crate) secret: bool,
-    /// A value that is right, for hints and help.
+    /// What can be typed after `set KEY=`, for hints and help.
     pub(crate) example: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
     property("gateway-name", "Gateway name", "edge-01"),
     property("console-endpoint", "Console endpoint", "https://console.example.com"),
     Property { secret: true, ..property("pairing-code", "Pairing code", "4821 7739 0515") },
-    property("ssh-public-key", "SSH public key", "ssh-ed25519 AAAA... you@example.com"),
+    property("ssh-public-key", "SSH public key", "@id_ed25519.pub"),
     property("ip-address", "Static IP address", "192.0.2.10"),
     property("ip-prefix", "Prefix length", "24"),
     property("ip-gateway", "Default gateway", "192.0.2.1"),
@@ -31,8 +31,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
     property("search-domains", "Search domains", "example.com, corp.example.com"),
     Property { secret: true, ..property("http-proxy", "HTTP proxy", "http://192.0.2.8:3128") },
     Property { secret: true, ..property("https-proxy", "HTTPS proxy", "http://192.0.2.8:3128") },
-    property("no-proxy", "No proxy", "vcenter.example.com, .corp.example.com, 192.0.2.0/24"),
-    property("proxy-ca", "Proxy CA certificate", "the output of `base64 -w0 ca.pem`"),
+    property("no-proxy", "No proxy", "vcenter.example.com, 192.0.2.0/24"),
+    property("proxy-ca", "Proxy CA certificate", "@ca.pem"),
     property("ntp-servers", "NTP servers", "ntp.example.com, 192.0.2.123"),
     Property { default: "192.168.0.0/16", ..property("pod-cidr", "Pod CIDR", "192.168.0.0/16") },
     Property { default: "10.96.0.0/12", ..property("service-cidr", "Service CIDR", "10.96.0.0/12") },

@@ -1,7 +1,6 @@
 //! systemd-networkd's configuration of the first network card, and with it resolved's.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
@@ -95,18 +94,18 @@ fn first_card(machine: &Machine) -> Option<String> {
     if !machine.is_live() {
         return Some("ens192".into());
     }
-    let read = |name: &str, file: &str| {
-        fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default()
-    };
-    fs::read_dir("/sys/class/net")
+    // ARPHRD_ETHER; what other programs add later (bridges, pod networks) has a higher index. By netlink: in a
+    // container, /sys may show the host's.
+    let mut cards: Vec<_> = nix::ifaddrs::getifaddrs()
         .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        // 1 is ARPHRD_ETHER; what other programs add later (bridges, pod networks) is virtual and has a higher index.
-        .filter(|name| {
-            read(name, "type").trim() == "1"
-                && !["docker", "cni", "veth", "br-"].iter().any(|p| name.starts_with(p))
+        .filter_map(|entry| {
+            let link = *entry.address?.as_link_addr()?;
+            (link.hatype() == 1).then_some((link.ifindex(), entry.interface_name))
         })
-        .min_by_key(|name| read(name, "ifindex").trim().parse::<u32>().unwrap_or(u32::MAX))
+        .filter(|(_, name)| !["docker", "cni", "veth", "br-"].iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    cards.sort();
+    cards.into_iter().next().map(|(_, name)| name)
 }
 
 /// Every IPv4 address that others can reach us by.
