@@ -75,8 +75,9 @@ pub(crate) struct BuildArgs {
 }
 
 const BUILD_HELP: &str = "\
-Builds run in namespaces, without root, without a hypervisor. What has not changed is taken from the cache; the same
-input gives the same bytes. Packages are those of the index in the cache, fetched at the first build, until --refresh.
+Builds run in namespaces, without root, without a hypervisor. What has not changed is taken from the cache; \
+the same input gives the same bytes. Packages are those of the index in the cache, which is fetched by the first \
+build and again by --refresh.
 
 Mirrors can be kept in ~/.config/gatewright/config.yaml:
 

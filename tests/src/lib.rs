@@ -1,1 +1,31 @@
-//! Placeholder replaced before the first commit.
+//! A harness that boots what ships, in two kinds of hosts: the image's tree as a *system container* (real systemd in
+//! about a second, for the many cases) and the image's disk in *QEMU* (firmware, kernel, partitions, for what a container
+//! cannot show). Both stand in networks of the harness's own; the machine that runs the tests gets no address, no mount
+//! and no process that outlives them.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`prerequisites`] | what a test needs, and the loud line when it is not there |
+//! | [`image`] | the build under test: its tree, kernel and disk |
+//! | [`fabric`] | network namespaces, bridges, DHCP and DNS, ports that can be unplugged |
+//! | [`container`] | a tree booted as a system container |
+//! | [`qemu`] | a disk booted as a virtual machine |
+//! | [`ssh`] | what an administrator's SSH client sees |
+//! | [`ovfenv`] | OVF environment documents as the various platforms write them |
+//! | [`status`] | what `gatewright-firstboot status --json` says |
+//! | [`run`] | names, scratch folders, slots, and the sweeping of what a killed run left |
+//! | [`bench`] | boot to SSH, for `make bench` |
+
+pub mod bench;
+pub mod container;
+pub mod fabric;
+pub mod figures;
+pub mod image;
+pub mod ovfenv;
+pub mod prerequisites;
+pub mod process;
+pub mod qemu;
+pub mod run;
+pub mod seed;
+pub mod ssh;
+pub mod status;
