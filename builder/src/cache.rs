@@ -18,7 +18,7 @@
 //! Names carry a version, raised when the format of what is in them changes.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,13 +132,4 @@ fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
         Ok(())
     };
     write().with_context(|| format!("Cannot write {}", path.display()))
-}
-
-/// Whether an error anywhere in `error` says that a disk is full.
-pub(crate) fn is_full_disk(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-    })
 }

@@ -66,7 +66,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The hint for what a step's log says went wrong: the failures that have a remedy outside of us.
+/// The hint for what a step's log or an error says went wrong: the failures that have a remedy outside of us.
 pub(crate) fn hint_from_log(text: &str) -> Option<String> {
     const SIGNS: &[(&[&str], &str)] = &[
         (

@@ -27,7 +27,7 @@ use crate::build::Options;
 use crate::cache::Cache;
 use crate::cli::{BuildArgs, Cli, Command};
 use crate::config::Config;
-use crate::error::{Failure, exit};
+use crate::error::{Failure, exit, hint_from_log};
 use crate::progress::Printer;
 
 fn main() -> ExitCode {
@@ -53,9 +53,12 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let failure = error.downcast_ref::<Failure>();
-            let full = cache::is_full_disk(&error)
-                .then_some("free some space, or name another folder with `--cache-dir` and `--out-dir`");
-            printer.error(&format!("{error:#}"), failure.and_then(Failure::hint).or(full));
+            let message = format!("{error:#}");
+            let hint = match failure {
+                Some(failure) => failure.hint().map(String::from),
+                None => hint_from_log(&message),
+            };
+            printer.error(&message, hint.as_deref());
             failure.map_or(exit::FAILURE, Failure::exit_code).into()
         }
     }

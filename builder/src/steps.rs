@@ -228,9 +228,11 @@ fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outco
     for entry in fs::read_dir(&spec.packages_dir)? {
         std::os::unix::fs::chown(entry?.path(), Some(0), Some(0))?;
     }
-    // Root's mmdebstrap makes device nodes here and a user's cannot; whoever boots the tree mounts its own.
-    for entry in fs::read_dir(tree.join("dev"))? {
-        remove(&[entry?.path()])?;
+    // Root's mmdebstrap makes device nodes and a user's cannot; whoever boots the tree mounts its own.
+    for dir in ["dev", "run", "tmp"] {
+        for entry in fs::read_dir(tree.join(dir))? {
+            remove(&[entry?.path()])?;
+        }
     }
     // dpkg's own configuration of what to leave out is not for those who use the tree.
     remove(&[tree.join("etc/dpkg/dpkg.cfg.d/99mmdebstrap"), tree.join("etc/apt/apt.conf.d/99mmdebstrap")])?;

@@ -51,7 +51,8 @@ case "$1" in
 esac
 "#;
 
-const CHRONY: &str = "[Unit]\nConditionCapability=\n[Service]\nExecStart=\nExecStart=!/usr/sbin/chronyd -x $DAEMON_OPTS\n";
+const CHRONY: &str =
+    "[Unit]\nConditionCapability=\n[Service]\nExecStart=\nExecStart=!/usr/sbin/chronyd -x $DAEMON_OPTS\n";
 
 /// A host. Off when made; ends and leaves nothing when dropped.
 #[derive(Debug)]
@@ -200,7 +201,14 @@ impl Container {
         command
             .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-c", &script, "sh"])
-            .args(["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--link-journal=no"])
+            .args([
+                "systemd-nspawn",
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                "--link-journal=no",
+            ])
             .args(["--console=pipe", "--resolv-conf=off", "--timezone=off", "--capability=CAP_NET_ADMIN"])
             .arg(format!("--network-namespace-path={}", namespace.path().display()))
             .arg(format!("--machine={}", self.name))
@@ -211,7 +219,8 @@ impl Container {
         let console = File::options().create(true).append(true).open(self.folder.join("console"))?;
         command.stdin(Stdio::null()).stderr(console.try_clone()?).stdout(console);
         let process = process::spawn(command).context("cannot start the container")?;
-        self.running = Some(Running { process, leader: None, port, _namespace: namespace, started: Instant::now() });
+        self.running =
+            Some(Running { process, leader: None, port, _namespace: namespace, started: Instant::now() });
         Ok(())
     }
 
@@ -239,7 +248,10 @@ impl Container {
                 bail!("{name} ended with {status}: {}", said.trim());
             }
             // unshare, nspawn, PID 1; while nspawn sets up there are others, in no further PID namespace.
-            Ok(process::children(process.id()).into_iter().flat_map(process::children).find(|pid| is_pid_1(*pid)))
+            Ok(process::children(process.id())
+                .into_iter()
+                .flat_map(process::children)
+                .find(|pid| is_pid_1(*pid)))
         })?;
         *leader = Some(pid);
         Ok(pid)
@@ -275,7 +287,12 @@ impl Container {
     pub fn sh(&mut self, script: &str) -> Result<String> {
         let output = self.exec(script)?;
         if output.code != 0 {
-            bail!("`{script}` exited with {}: {} {}", output.code, output.stdout.trim(), output.stderr.trim());
+            bail!(
+                "`{script}` exited with {}: {} {}",
+                output.code,
+                output.stdout.trim(),
+                output.stderr.trim()
+            );
         }
         Ok(output.stdout.trim().to_owned())
     }
@@ -309,14 +326,21 @@ impl Container {
     /// When it cannot be understood.
     pub fn status(&mut self) -> Result<Option<Status>> {
         let Ok(text) = self.read(status::PATH) else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is not as documented: {text}", status::PATH))
+        serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("{} is not as documented: {text}", status::PATH))
     }
 
     /// Waits until the status is as wanted.
     ///
     /// # Errors
     /// After `timeout`, with what it was last.
-    pub fn wait_status(&mut self, what: &str, timeout: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+    pub fn wait_status(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
         let mut last = None;
         wait_for(&format!("status with {what}"), timeout, || {
             last = self.status()?;
@@ -353,6 +377,12 @@ impl Container {
     pub fn login(&mut self, key: &ssh::Key, timeout: Duration) -> Result<ssh::Session> {
         let address = self.wait_address(timeout)?;
         ssh::Session::login(self.network.fabric(), IpAddr::V4(address), key, timeout)
+    }
+
+    /// Its name on this machine.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The card's cable.
@@ -424,7 +454,10 @@ fn is_pid_1(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let depth = own.lines().find_map(|line| line.strip_prefix("NSpid:")).map_or(1, |own| own.split_whitespace().count());
+    let depth = own
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .map_or(1, |own| own.split_whitespace().count());
     let numbers: Vec<&str> = numbers.split_whitespace().collect();
     numbers.len() == depth + 2 && numbers.last() == Some(&"1")
 }

@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +50,23 @@ impl Namespace {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.0)
+    }
+
+    /// Runs something in it, in a thread of its own.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub fn enter<T: Send>(&self, client: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = self.path();
+        thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    enter_thread(&path)?;
+                    Ok(client())
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Runs lines of `ip` in it.
@@ -98,7 +115,10 @@ impl Fabric {
         let run = Run::current()?;
         let namespace = Namespace::new(&run, "f")?;
         let fabric = Arc::new(Fabric { run, namespace, ports: AtomicU32::new(0) });
-        fabric.enter(|| fs::write("/proc/thread-self/net/../../../sys/net/ipv4/ip_forward", "1")).ok();
+        // The kernel shows each thread the settings of its own network namespace here.
+        fabric
+            .enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
+            .context("cannot make the fabric a router")?;
         Ok(fabric)
     }
 
@@ -118,6 +138,12 @@ impl Fabric {
         Network::new(Arc::clone(self), number)
     }
 
+    /// The name of its namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
     /// The run it belongs to.
     #[must_use]
     pub fn run(&self) -> &Arc<Run> {
@@ -129,16 +155,7 @@ impl Fabric {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn enter<T: Send>(&self, client: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = self.namespace.path();
-        thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    enter_thread(&path)?;
-                    Ok(client())
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        self.namespace.enter(client)
     }
 
     /// A command that will run in the fabric, and die with the tests.
@@ -155,7 +172,7 @@ impl Fabric {
 }
 
 /// Moves the calling thread, and what it starts, into a network namespace.
-pub(crate) fn enter_thread(namespace: &std::path::Path) -> Result<()> {
+pub(crate) fn enter_thread(namespace: &Path) -> Result<()> {
     let file = File::open(namespace).with_context(|| format!("cannot open {}", namespace.display()))?;
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", namespace.display()))
 }
@@ -180,8 +197,20 @@ impl Network {
         let folder = fabric.run.folder(&format!("{}-net{number}", fabric.namespace.name()))?;
         let mut command = fabric.command("dnsmasq");
         command
-            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces", "--except-interface=lo"])
-            .args(["--no-hosts", "--no-resolv", "--no-ping", "--dhcp-authoritative", "--pid-file=", "--user=root"])
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--bind-interfaces",
+                "--except-interface=lo",
+            ])
+            .args([
+                "--no-hosts",
+                "--no-resolv",
+                "--no-ping",
+                "--dhcp-authoritative",
+                "--pid-file=",
+                "--user=root",
+            ])
             .arg(format!("--interface=br{number}"))
             .arg(format!("--dhcp-range=10.77.{number}.100,10.77.{number}.199,255.255.255.0,1h"))
             .arg(format!("--domain=net{number}.test"))
@@ -285,15 +314,17 @@ impl Port {
     /// # Errors
     /// When `tc` fails.
     pub fn set_quality(&self, delay: Duration, loss: u8) -> Result<()> {
-        process::output(Command::new("tc").args(["-n", self.fabric.namespace.name(), "qdisc", "replace", "dev"]).args([
-            &self.name,
-            "root",
-            "netem",
-            "delay",
-            &format!("{}ms", delay.as_millis()),
-            "loss",
-            &format!("{loss}%"),
-        ]))?;
+        process::output(
+            Command::new("tc").args(["-n", self.fabric.namespace.name(), "qdisc", "replace", "dev"]).args([
+                &self.name,
+                "root",
+                "netem",
+                "delay",
+                &format!("{}ms", delay.as_millis()),
+                "loss",
+                &format!("{loss}%"),
+            ]),
+        )?;
         Ok(())
     }
 }

@@ -71,6 +71,12 @@ impl Image {
         &self.build.signature
     }
 
+    /// The finished tree as the builder keeps it: a tar archive in its cache.
+    #[must_use]
+    pub fn tree_archive(&self) -> &Path {
+        &self.build.layers.roles.path
+    }
+
     /// The tree, unpacked by the first who asks.
     ///
     /// # Errors
@@ -81,7 +87,13 @@ impl Image {
             // tar keeps what the tar crate does not: extended attributes, and owners by number.
             process::output(
                 Command::new("tar")
-                    .args(["--extract", "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*"])
+                    .args([
+                        "--extract",
+                        "--numeric-owner",
+                        "--same-permissions",
+                        "--xattrs",
+                        "--xattrs-include=*",
+                    ])
                     .arg("--file")
                     .arg(archive)
                     .arg("--directory")

@@ -15,8 +15,10 @@
 //! | [`status`] | what `gatewright-firstboot status --json` says |
 //! | [`run`] | names, scratch folders, slots, and the sweeping of what a killed run left |
 //! | [`bench`] | boot to SSH, for `make bench` |
+//! | [`cases`] | many cases of one test, several at a time |
 
 pub mod bench;
+pub mod cases;
 pub mod container;
 pub mod fabric;
 pub mod figures;

@@ -71,7 +71,8 @@ impl Environment {
         );
         for (key, value) in &self.properties {
             let (key, value) = (escape(key), escape(value));
-            let _ = writeln!(xml, "<{element}Property {attribute}key=\"{key}\" {attribute}value=\"{value}\"/>");
+            let _ =
+                writeln!(xml, "<{element}Property {attribute}key=\"{key}\" {attribute}value=\"{value}\"/>");
         }
         let _ = write!(
             xml,

@@ -19,8 +19,12 @@ const FABRIC: &[(&str, &str)] = &[
     ("dnsmasq", "dnsmasq-base"),
 ];
 const CONTAINER: &[(&str, &str)] = &[("systemd-nspawn", "systemd-container"), ("tar", "tar")];
-const MACHINE: &[(&str, &str)] =
-    &[("qemu-system-x86_64", "qemu-system-x86"), ("qemu-img", "qemu-utils"), ("xorriso", "xorriso"), ("tar", "tar")];
+const MACHINE: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("xorriso", "xorriso"),
+    ("tar", "tar"),
+];
 
 /// The kind of host a test boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,12 @@ impl Random {
     /// Seeded by `GATEWRIGHT_SEED`, else by the clock. Returns the seed too, to be printed.
     #[must_use]
     pub fn from_environment() -> (Random, u64) {
-        let seed = std::env::var("GATEWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
-        });
+        let seed =
+            std::env::var("GATEWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(1, |since| u64::from(since.subsec_nanos()))
+            });
         (Random(seed), seed)
     }
 

@@ -82,9 +82,8 @@ impl Session {
         let (ready, is_ready) = std::sync::mpsc::channel();
         // A thread of its own in the fabric, for as long as the login lasts.
         let thread = thread::spawn(move || {
-            let runtime = enter_thread(&namespace).and_then(|()| {
-                Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
-            });
+            let runtime = enter_thread(&namespace)
+                .and_then(|()| Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?));
             match runtime {
                 Err(error) => drop(ready.send(Err(error))),
                 Ok(runtime) => runtime.block_on(async {
@@ -123,7 +122,12 @@ impl Session {
     pub fn sh(&self, command: &str) -> Result<String> {
         let output = self.exec(command)?;
         if output.code != 0 {
-            bail!("`{command}` exited with {}: {} {}", output.code, output.stdout.trim(), output.stderr.trim());
+            bail!(
+                "`{command}` exited with {}: {} {}",
+                output.code,
+                output.stdout.trim(),
+                output.stderr.trim()
+            );
         }
         Ok(output.stdout.trim().to_owned())
     }

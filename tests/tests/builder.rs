@@ -1,0 +1,420 @@
+//! The builder as its users meet it: what it makes, and how it ends when something is wrong.
+//!
+//! Builds use the package cache and the layers that `make test` has filled; a failing one leaves nothing in either.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gatewright_tests::figures::{Timed, say};
+use gatewright_tests::prerequisites::{self, Host};
+use gatewright_tests::process::{self, kill_hard};
+use gatewright_tests::run::Run;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// A copy of the project, to change; with the layers that were built.
+struct Project {
+    dir: PathBuf,
+    program: PathBuf,
+    cache: PathBuf,
+    _run: std::sync::Arc<Run>,
+    /// A build has the cache for itself, and two cores.
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Project {
+    fn new(test: &'static str) -> Option<Project> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let image = prerequisites::image(test, Host::Fabric)?;
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = Run::current().unwrap();
+        let dir = run.folder(test).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for folder in ["packs", "images"] {
+            process::output(Command::new("cp").arg("-r").arg(root.join(folder)).arg(&dir)).unwrap();
+        }
+        let daemon = "target/x86_64-unknown-linux-musl/release/gatewright-firstboot";
+        fs::create_dir_all(dir.join(daemon).parent().unwrap()).unwrap();
+        fs::copy(root.join(daemon), dir.join(daemon)).unwrap();
+        let tree = image.tree_archive();
+        let cache = tree.parent().unwrap().parent().unwrap().to_path_buf();
+        Some(Project { dir, program: root.join("target/release/gatewright"), cache, _run: run, _turn: turn })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .current_dir(&self.dir)
+            .args(["build", "images/installer.yaml", "--json", "--progress", "plain", "--out-dir", "out"])
+            .arg("--cache-dir")
+            .arg(&self.cache)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Replaces the roles by one with these tasks.
+    fn set_tasks(&self, tasks: &str) {
+        fs::write(self.dir.join("packs/debian-13.0.0/machine/tasks/main.yml"), "[]").unwrap();
+        fs::write(self.dir.join("packs/firstboot-0.1.0/firstboot/tasks/main.yml"), tasks).unwrap();
+    }
+
+    /// Asserts that a build which failed left nothing.
+    fn assert_clean(&self) {
+        assert_eq!(names(&self.cache.join("tmp")), Vec::<String>::new(), "temporary folders");
+        assert_eq!(names(&self.dir.join("out")), Vec::<String>::new(), "outputs");
+        assert_eq!(running("sandbox-"), Vec::<u32>::new(), "processes");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Processes with `part` in their command line.
+fn running(part: &str) -> Vec<u32> {
+    let own = std::process::id();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != own)
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(part))
+        })
+        .collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn result(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_failing_role_ends_with_its_log() {
+    let _timed = Timed::new("a_failing_role_ends_with_its_log");
+    let Some(project) = Project::new("a_failing_role_ends_with_its_log") else { return };
+    project.set_tasks("- name: Break it\n  ansible.builtin.command: sh -c 'echo the reason >&2; exit 3'\n");
+    let output = project.command().output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("error: Step `roles` failed: `ansible-playbook` ended with")
+            && text.contains("the reason"),
+        "{text}"
+    );
+    let log = text.lines().find_map(|line| line.trim().strip_prefix("log: ")).expect("the log's path");
+    assert!(fs::read_to_string(log).unwrap().contains("Break it"));
+    assert_eq!(text.matches("error:").count(), 1, "one error: {text}");
+    project.assert_clean();
+}
+
+#[test]
+fn a_role_must_not_set_a_password() {
+    let _timed = Timed::new("a_role_must_not_set_a_password");
+    let Some(project) = Project::new("a_role_must_not_set_a_password") else { return };
+    project.set_tasks("- ansible.builtin.command: sh -c 'echo root:secret | chpasswd'\n");
+    let output = project.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("The user `root` has a password"), "{}", stderr(&output));
+    project.assert_clean();
+}
+
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let _timed = Timed::new("ctrl_c_leaves_nothing");
+    let Some(project) = Project::new("ctrl_c_leaves_nothing") else { return };
+    // Unlike any other sleep on this machine.
+    project.set_tasks("- ansible.builtin.command: sleep 98765\n");
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let build = project.command().stderr(Stdio::piped()).spawn().unwrap();
+        process::wait_for("running role", Duration::from_secs(120), || Ok(running("sleep\098765").pop()))
+            .unwrap();
+        kill(Pid::from_raw(build.id().try_into().unwrap()), signal).unwrap();
+        let output = build.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains("error: Interrupted; nothing was left behind"));
+        assert_eq!(running("sleep\098765"), Vec::<u32>::new());
+        project.assert_clean();
+    }
+    // Not even time to clean up: the processes die all the same, and the next build removes the rest.
+    let mut build = project.command().stderr(Stdio::null()).spawn().unwrap();
+    process::wait_for("running role", Duration::from_secs(120), || Ok(running("sleep\098765").pop()))
+        .unwrap();
+    kill_hard(build.id());
+    build.wait().unwrap();
+    process::wait_for("end of the role", Duration::from_secs(5), || {
+        Ok(running("sleep\098765").is_empty().then_some(()))
+    })
+    .unwrap();
+    project.set_tasks("- ansible.builtin.command: \"false\"\n");
+    assert_eq!(project.command().output().unwrap().status.code(), Some(2));
+    project.assert_clean();
+}
+
+#[test]
+fn a_dead_mirror_is_named() {
+    let _timed = Timed::new("a_dead_mirror_is_named");
+    let Some(project) = Project::new("a_dead_mirror_is_named") else { return };
+    let cache = project.dir.join("cache");
+    // The discard port: nobody listens there.
+    let output = Command::new(&project.program)
+        .current_dir(&project.dir)
+        .args(["build", "images/installer.yaml", "--out-dir", "out", "--mirror", "http://127.0.0.1:9/debian"])
+        .arg("--cache-dir")
+        .arg(&cache)
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("Step `index` failed") && text.contains("127.0.0.1:9"), "{text}");
+    assert!(text.contains("hint: the package archive did not answer"), "{text}");
+    assert_eq!(names(&cache.join("tmp")), Vec::<String>::new());
+    project.assert_clean();
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let _timed = Timed::new("a_full_disk_is_named");
+    let Some(project) = Project::new("a_full_disk_is_named") else { return };
+    // 16 MiB for the output; the mount goes with its namespace, so what is left is listed inside.
+    let script = "mount -t tmpfs -o size=16m tmpfs out && \"$@\"; code=$?; ls -A out >&2; exit $code";
+    fs::create_dir(project.dir.join("out")).unwrap();
+    let build = project.command();
+    let output = Command::new("unshare")
+        .current_dir(&project.dir)
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("No space left on device"), "{text}");
+    assert!(
+        text.ends_with("hint: free some space, or name another folder with `--cache-dir` and `--out-dir`\n"),
+        "{text}"
+    );
+    project.assert_clean();
+}
+
+#[test]
+fn only_what_changed_is_made_again() {
+    let _timed = Timed::new("only_what_changed_is_made_again");
+    let Some(project) = Project::new("only_what_changed_is_made_again") else { return };
+    let cached = |result: &Value| {
+        ["tools", "packages", "roles"].map(|layer| result["layers"][layer]["cached"].as_bool().unwrap())
+    };
+    let first = result(&project.command().output().unwrap());
+    assert_eq!(cached(&first), [true, true, true]);
+    // A file for people is no change at all.
+    fs::write(project.dir.join("packs/firstboot-0.1.0/README.md"), "other words").unwrap();
+    let second = result(&project.command().output().unwrap());
+    assert_eq!((second["unchanged"].as_bool(), &second["signature"]), (Some(true), &first["signature"]));
+    let tasks = project.dir.join("packs/firstboot-0.1.0/firstboot/tasks/main.yml");
+    let text = fs::read_to_string(&tasks).unwrap();
+    fs::write(&tasks, format!("{text}\n- ansible.builtin.copy: {{content: x, dest: /etc/new-file}}\n"))
+        .unwrap();
+    let third = result(&project.command().output().unwrap());
+    assert_eq!(cached(&third), [true, true, false]);
+    assert_ne!(third["signature"], first["signature"]);
+    // Back again: the layer is still there, and the bytes are the same.
+    fs::write(&tasks, text).unwrap();
+    let last = result(&project.command().output().unwrap());
+    assert_eq!(cached(&last), [true, true, true]);
+    assert_eq!(last["outputs"][0]["sha256"], first["outputs"][0]["sha256"]);
+    fs::remove_file(third["layers"]["roles"]["path"].as_str().unwrap()).unwrap();
+}
+
+/// From the package cache alone, by an ordinary user who has no other rights than subordinate ids.
+#[test]
+fn an_ordinary_user_makes_the_same_bytes() {
+    let _timed = Timed::new("an_ordinary_user_makes_the_same_bytes");
+    let Some(project) = Project::new("an_ordinary_user_makes_the_same_bytes") else { return };
+    let root = result(&project.command().output().unwrap());
+    const ID: u32 = 54321;
+    let home = project.dir.join("home");
+    let cache = home.join("cache");
+    fs::create_dir_all(&cache).unwrap();
+    for part in ["indexes-v1", "packages-v1"] {
+        process::output(Command::new("cp").arg("-r").arg(project.cache.join(part)).arg(&cache)).unwrap();
+    }
+    process::output(Command::new("chown").args(["-R", &format!("{ID}:{ID}")]).arg(&home)).unwrap();
+    chown(&project.dir, Some(ID), Some(ID)).unwrap();
+    // The program and the way to the project may be in a folder of root's.
+    let program = home.join("gatewright");
+    fs::copy(&project.program, &program).unwrap();
+    // A user of this mount namespace only: the machine's own files stay as they are.
+    let etc = project.dir.join("etc");
+    fs::create_dir(&etc).unwrap();
+    let with_line = |name: &str, line: &str| {
+        let text = fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+        fs::write(etc.join(name), format!("{text}{line}\n")).unwrap();
+    };
+    with_line("passwd", &format!("gwtest:x:{ID}:{ID}::{}:/bin/sh", home.display()));
+    with_line("group", &format!("gwtest:x:{ID}:"));
+    with_line("subuid", "gwtest:700000:65536");
+    with_line("subgid", "gwtest:700000:65536");
+    let script = format!(
+        "for f in passwd group subuid subgid; do [ -e /etc/$f ] || : > /etc/$f; mount --bind {}/$f /etc/$f; done; \
+         exec setpriv --reuid={ID} --regid={ID} --clear-groups --inh-caps=-all -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME={} \
+         {} build images/installer.yaml --json --cache-dir {} --out-dir {}/out",
+        etc.display(),
+        home.display(),
+        program.display(),
+        cache.display(),
+        home.display(),
+    );
+    // Every folder above must let the user through.
+    let mut above = project.dir.as_path();
+    while let Some(parent) = above.parent() {
+        if fs::metadata(parent)
+            .is_ok_and(|meta| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o001 == 0)
+        {
+            process::output(Command::new("chmod").arg("o+x").arg(parent)).unwrap();
+        }
+        above = parent;
+    }
+    let output = Command::new("unshare")
+        .current_dir(&project.dir)
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let user = result(&output);
+    say(&format!("a cold build by an ordinary user: {} s", user["seconds"]));
+    assert_eq!(user["layers"]["tools"]["cached"], false);
+    assert_eq!(user["layers"]["roles"]["sha256"], root["layers"]["roles"]["sha256"]);
+    assert_eq!(user["outputs"][0]["sha256"], root["outputs"][0]["sha256"]);
+}
+
+#[test]
+fn the_tree_is_sealed() {
+    let _timed = Timed::new("the_tree_is_sealed");
+    let Some(image) = prerequisites::image("the_tree_is_sealed", Host::Fabric) else { return };
+    let mut archive = tar::Archive::new(fs::File::open(image.tree_archive()).unwrap());
+    let mut sizes = BTreeMap::new();
+    let mut texts = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        if ["./etc/shadow", "./etc/gatewright-release", "./etc/apt/sources.list.d/debian.sources"]
+            .contains(&path.as_str())
+        {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            texts.insert(path.clone(), text);
+        }
+        sizes.insert(path, entry.header().entry_type().is_file().then_some(entry.size()));
+    }
+    assert_eq!(sizes["./etc/machine-id"], Some(0));
+    assert!(texts["./etc/gatewright-release"].contains(&format!("SIGNATURE={}", image.signature())));
+    assert!(
+        texts["./etc/shadow"].lines().all(|line| line.split(':').nth(1).unwrap().starts_with(['!', '*']))
+    );
+    for absent in [
+        "./etc/ssh/ssh_host_ed25519_key",
+        "./etc/hostname",
+        "./var/lib/systemd/random-seed",
+        "./usr/sbin/policy-rc.d",
+        "./etc/apt/sources.list",
+        "./etc/.resolv.conf.systemd-resolved.bak",
+        "./usr/bin/python3",
+        "./usr/bin/cloud-init",
+    ] {
+        assert!(!sizes.contains_key(absent), "{absent}");
+    }
+    for empty in [
+        "./var/cache/apt/",
+        "./var/lib/apt/lists/",
+        "./tmp/",
+        "./var/tmp/",
+        "./root/",
+        "./dev/",
+        "./run/",
+        "./proc/",
+    ] {
+        let inside: Vec<_> = sizes.keys().filter(|path| path.starts_with(empty) && *path != empty).collect();
+        assert!(inside.is_empty(), "{inside:?}");
+    }
+    let logs: Vec<_> =
+        sizes.iter().filter(|(path, size)| path.starts_with("./var/log/") && size.is_some()).collect();
+    assert!(logs.is_empty(), "{logs:?}");
+    for present in [
+        "./usr/bin/gatewright-firstboot",
+        "./usr/sbin/chronyd",
+        "./usr/sbin/sshd",
+        "./usr/bin/sudo",
+        "./usr/bin/vmtoolsd",
+        "./usr/bin/vmware-rpctool",
+        "./etc/ssl/certs/ca-certificates.crt",
+        "./usr/lib/systemd/systemd-networkd",
+        "./usr/lib/systemd/systemd-resolved",
+    ] {
+        assert!(sizes.contains_key(present), "{present}");
+    }
+}
+
+#[test]
+fn other_tools_accept_the_ova() {
+    let _timed = Timed::new("other_tools_accept_the_ova");
+    let Some(image) = prerequisites::image("other_tools_accept_the_ova", Host::Fabric) else { return };
+    let run = Run::current().unwrap();
+    let dir = run.folder("other_tools").unwrap();
+    let ova = image.ova().unwrap();
+    let listing = process::output(Command::new("tar").arg("-tvf").arg(ova)).unwrap();
+    let names: Vec<_> = listing.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(
+        names,
+        ["gatewright-installer.ovf", "gatewright-installer.mf", "gatewright-installer-disk1.vmdk"]
+    );
+    process::output(Command::new("tar").arg("-xf").arg(ova).arg("-C").arg(&dir)).unwrap();
+    // The manifest, by a tool that knows its form.
+    process::output(Command::new("sha256sum").current_dir(&dir).args([
+        "--check",
+        "--strict",
+        "gatewright-installer.mf",
+    ]))
+    .unwrap();
+    let vmdk = dir.join("gatewright-installer-disk1.vmdk");
+    let info = process::output(Command::new("qemu-img").args(["info", "--output=json"]).arg(&vmdk)).unwrap();
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["virtual-size"], 20_u64 << 30);
+    assert_eq!(info["format-specific"]["data"]["create-type"], "streamOptimized");
+    let info = process::output(Command::new("vmdkinfo").arg(&vmdk)).unwrap();
+    assert!(info.contains("Stream optimized"), "{info}");
+
+    let govc = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/govc");
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("govc");
+    let built = Command::new("go")
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-trimpath", "-o"])
+        .arg(&govc)
+        .arg(".")
+        .output();
+    match built {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("govc does not build: {}", stderr(&output)),
+        Err(error) => {
+            say(&format!("CANNOT RUN: other_tools_accept_the_ova, govc: there is no Go ({error})"));
+            return;
+        }
+    }
+    // It wants an address, which it does not use here.
+    let spec = process::output(Command::new(govc).env("GOVC_URL", "127.0.0.1:9").arg("import.spec").arg(ova)).unwrap();
+    let spec: Value = serde_json::from_str(&spec).unwrap();
+    let keys: Vec<_> =
+        spec["PropertyMapping"].as_array().unwrap().iter().map(|p| p["Key"].as_str().unwrap()).collect();
+    assert_eq!(keys.len(), 16, "{keys:?}");
+    assert!(keys.contains(&"pairing-code") && keys.contains(&"service-cidr"));
+}
