@@ -42,7 +42,7 @@ bench: packages test-packages $(RESULT) ## Measure what is promised, in one tabl
 lint: rust ## Check format, lints, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
 	else echo "CANNOT RUN: cargo deny: not installed (cargo install --locked cargo-deny)"; fi
 
 packages: ## Install what building needs of this host, or name it
