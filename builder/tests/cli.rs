@@ -6,7 +6,11 @@ use std::process::Command;
 /// The program, in an empty home and without the caller's settings.
 fn gatewright(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatewright"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home).current_dir(home);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home)
+        .current_dir(home);
     command
 }
 
@@ -100,7 +104,8 @@ fn pack_without_an_archive() {
 fn artifact_that_is_not_built() {
     let values = "pack: {archive: {suite: s, components: [main], architecture: amd64, keyring: k}}";
     let definition = format!("{DEFINITION}artifacts: {{daemon: ../target/daemon}}\n");
-    let dir = project(&definition, &[("os-1.0.0", r#"{"name":"os","version":"1.0.0","layer":"os"}"#, values)]);
+    let dir =
+        project(&definition, &[("os-1.0.0", r#"{"name":"os","version":"1.0.0","layer":"os"}"#, values)]);
     insta::assert_snapshot!(run(dir.path(), &["build", "images/a.yaml"]));
 }
 
@@ -117,7 +122,10 @@ fn completion_for_every_shell() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = gatewright(home.path()).args(["completion", shell]).output().unwrap();
-        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("refresh"), "{shell}");
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("refresh"),
+            "{shell}"
+        );
     }
 }
 

@@ -1,191 +1,156 @@
-//! Files that a power cut leaves whole: the old content or the new, never half of it.
+//! Files and programs of the machine, below a root that tests can move.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// The longest file that is read, in bytes: more than any that we write or edit.
-const MAX_LENGTH: u64 = 4 << 20;
+use anyhow::{Context, Result, bail};
 
-/// A file operation that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot {action} `{}`", path.display())]
-pub(crate) struct FileError {
-    action: &'static str,
-    path: PathBuf,
-    pub(crate) source: io::Error,
+/// The longest that a program may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    root: PathBuf,
+    /// False in tests: files are written, programs are not run.
+    live: bool,
 }
 
-impl FileError {
-    pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> FileError {
-        FileError { action, path: path.into(), source }
+impl Machine {
+    /// The machine that this runs on.
+    pub(crate) fn here() -> Machine {
+        Machine { root: "/".into(), live: true }
     }
-}
 
-fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
-    move |source| FileError::new(action, path, source)
-}
+    /// A folder in place of a machine.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Machine {
+        Machine { root: root.into(), live: false }
+    }
 
-/// User and group that a file belongs to.
-pub(crate) type Owner = (u32, u32);
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
 
-/// The content, or nothing where there is no such file.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(at("open", path)(e)),
-    };
-    let mut content = Vec::new();
-    file.take(MAX_LENGTH).read_to_end(&mut content).map_err(at("read", path))?;
-    Ok(Some(content))
-}
+    /// Where an absolute path is.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
 
-/// Makes the file hold `content`; tells whether it had to be changed. Content, mode and owner change together, and
-/// what was written is on the disk when this returns.
-pub(crate) fn write(path: &Path, content: &[u8], mode: u32, owner: Option<Owner>) -> Result<bool, FileError> {
-    if read(path)?.is_some_and(|old| old == content) {
-        let metadata = fs::metadata(path).map_err(at("read", path))?;
-        if metadata.mode() & 0o7777 == mode && owner.is_none_or(|o| o == (metadata.uid(), metadata.gid())) {
+    /// The content of a file; nothing where there is none.
+    pub(crate) fn read(&self, path: &str) -> Result<Option<String>> {
+        match fs::read(self.path(path)) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("Cannot read {path}")),
+        }
+    }
+
+    /// Makes a file have this content, or be gone. Says whether it had to change.
+    pub(crate) fn ensure(&self, path: &str, mode: u32, content: Option<&str>) -> Result<bool> {
+        self.ensure_owned(path, mode, None, content)
+    }
+
+    /// [`Machine::ensure`], for a file of another user's (uid, gid).
+    pub(crate) fn ensure_owned(
+        &self,
+        path: &str,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        content: Option<&str>,
+    ) -> Result<bool> {
+        if self.read(path)?.as_deref() == content {
             return Ok(false);
         }
-    }
-    let folder = parent(path);
-    create_folder(folder, 0o755, None)?;
-    // One name for each file, so that power cuts leave one forgotten file at most; hidden, so that no program takes it
-    // for a drop-in.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.gatewright-new"));
-    if let Err(e) = fs::remove_file(&temporary)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        return Err(at("remove", &temporary)(e));
-    }
-    let write = || {
-        // Exclusive: a link that somebody else put there is not followed.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        if let Some((user, group)) = owner {
-            fchown(&file, Some(user), Some(group))?;
+        let place = self.path(path);
+        match content {
+            Some(content) => write_atomic(&place, mode, owner, content.as_bytes()),
+            None => fs::remove_file(&place).and_then(|()| sync_folder(&place)),
         }
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(folder)
-    };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&temporary); // the first error is the one to tell
-        at("write", path)(e)
-    })?;
-    Ok(true)
-}
+        .with_context(|| format!("Cannot write {path}"))?;
+        Ok(true)
+    }
 
-/// Removes the file; tells whether there was one.
-pub(crate) fn remove(path: &Path) -> Result<bool, FileError> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_folder(parent(path)).map(|()| true).map_err(at("remove", path)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(at("remove", path)(e)),
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// When it fails, with the end of what it said; when it takes longer than a minute, after ending it.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        if self.live { run(program, arguments).map(|_| ()) } else { Ok(()) }
     }
 }
 
-/// Makes the folder and those above it; a new one has this mode and owner.
-pub(crate) fn create_folder(path: &Path, mode: u32, owner: Option<Owner>) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let above = parent(path);
-    create_folder(above, 0o755, None)?;
-    let create = || {
-        fs::create_dir(path)?;
-        let folder = File::open(path)?;
-        if let Some((user, group)) = owner {
-            fchown(&folder, Some(user), Some(group))?;
+/// Runs a program and gives its standard output; see [`Machine::run`].
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("Cannot run `{program}`"))?;
+    // Read beside waiting, or a program with much to say would wait for us.
+    let stdout = drain(child.stdout.take().expect("stdout is piped"));
+    let stderr = drain(child.stderr.take().expect("stderr is piped"));
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
         }
-        folder.set_permissions(fs::Permissions::from_mode(mode))?;
-        sync_folder(above)
+        if begun.elapsed() > TIMEOUT {
+            child.kill()?;
+            child.wait()?;
+            bail!("`{program}` took longer than {} seconds", TIMEOUT.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
     };
-    create().map_err(at("create", path))
+    let join = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    let (stdout, stderr) = (join(stdout), join(stderr));
+    if !status.success() {
+        let text = String::from_utf8_lossy(&stderr);
+        let last =
+            text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim();
+        bail!("`{program}` ended with {status}: {last}");
+    }
+    Ok(stdout)
 }
 
-/// Puts a file that cannot be used out of the way, for people to look at.
-pub(crate) fn move_aside(path: &Path) -> Result<PathBuf, FileError> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".corrupt");
-    fs::rename(path, &aside).and_then(|()| sync_folder(parent(path))).map_err(at("move aside", path))?;
-    Ok(aside.into())
+/// At most 2 MiB: more is nothing that we asked for.
+fn drain(pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read until it broke is what there is.
+        let _ = pipe.take(2 << 20).read_to_end(&mut bytes);
+        bytes
+    })
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// Writes a file so that it is there whole or as it was, whenever the power goes.
+pub(crate) fn write_atomic(
+    path: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    content: &[u8],
+) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".gatewright-").tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    if let Some((uid, gid)) = owner {
+        fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(path)
 }
 
+/// Makes the entry of a file as lasting as its content.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-const BEGIN: &str = "# BEGIN gatewright-firstboot";
-const END: &str = "# END gatewright-firstboot";
-
-/// `text` with our lines between our marks, at the end; without them where `lines` is empty. Lines of others stay.
-pub(crate) fn with_block(text: &str, lines: &[String]) -> String {
-    let mut result = String::new();
-    let mut ours = false;
-    for line in text.lines() {
-        match line {
-            BEGIN => ours = true,
-            END => ours = false,
-            _ if ours => {}
-            _ => {
-                result.push_str(line);
-                result.push('\n');
-            }
-        }
-    }
-    if !lines.is_empty() {
-        for line in [BEGIN].into_iter().chain(lines.iter().map(String::as_str)).chain([END]) {
-            result.push_str(line);
-            result.push('\n');
-        }
-    }
-    result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_only_what_differs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b/file");
-        assert!(write(&path, b"one", 0o644, None).unwrap());
-        assert!(!write(&path, b"one", 0o644, None).unwrap());
-        assert!(write(&path, b"one", 0o600, None).unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-        // A leftover of a power cut is in nobody's way.
-        fs::write(folder.path().join("a/b/.file.gatewright-new"), "half").unwrap();
-        assert!(write(&path, b"two", 0o600, None).unwrap());
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        assert!(remove(&path).unwrap());
-        assert!(!remove(&path).unwrap());
-        assert_eq!(read(&path).unwrap(), None);
-    }
-
-    #[test]
-    fn errors_name_the_path() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        let error = write(&folder.path().join("file/below"), b"", 0o644, None).unwrap_err();
-        assert!(error.to_string().ends_with("/file/below`"), "{error}");
-    }
-
-    #[test]
-    fn blocks_come_and_go() {
-        let with = with_block("A=1\nB=2", &["C=3".into()]);
-        assert_eq!(with, format!("A=1\nB=2\n{BEGIN}\nC=3\n{END}\n"));
-        assert_eq!(with_block(&with, &["D=4".into()]), format!("A=1\nB=2\n{BEGIN}\nD=4\n{END}\n"));
-        assert_eq!(with_block(&with, &[]), "A=1\nB=2\n");
-    }
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

@@ -1,256 +1,247 @@
-//! The virtual machine's screen: what is done, since when, what is wrong and what to type.
+//! The screen: what step, since when, what is wrong, what to do.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use nix::fcntl::OFlag;
 
-use crate::files;
-use crate::status::{State, Status, StepState};
+use crate::files::write_atomic;
+use crate::status::{Overall, State, Status};
 
-/// The size of every console there is.
+/// What every terminal has.
 const COLUMNS: usize = 80;
-const ROWS: usize = 24;
+const LINES: usize = 24;
+/// Kernel messages may have been drawn over it.
+const REDRAW: Duration = Duration::from_secs(30);
 
-/// What is shown at `now`: at most 24 lines of at most 79 columns, so that no terminal wraps. ASCII, for the same
-/// reason.
-pub(crate) fn render(status: &Status, now: Timestamp) -> String {
-    let state = match status.state {
-        State::Configuring => "configuring",
-        State::NeedsInput => "NEEDS INPUT",
-        State::Retrying => "RETRYING",
-        State::Configured => "configured",
-    };
-    let setting = |key: &str| status.settings.get(key).map(String::as_str);
-    let mut lines = vec![
-        format!("{:<60}{state:>18}", "Gatewright gateway installer"),
-        "-".repeat(78),
-        format!("Gateway    {}", setting("gateway-name").unwrap_or("(no name yet)")),
-        format!("Address    {}", addresses(status)),
-        format!("Console    {}", setting("console-endpoint").unwrap_or("(not given yet)")),
-        String::new(),
-    ];
+/// The terminals that show it.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    places: Vec<PathBuf>,
+    shown: String,
+    drawn: Option<Instant>,
+}
+
+impl Screen {
+    pub(crate) fn new(places: Vec<PathBuf>) -> Screen {
+        Screen { places, shown: String::new(), drawn: None }
+    }
+
+    /// Draws where something has changed, and now and then where not.
+    pub(crate) fn show(&mut self, status: &Status) {
+        let text = render(status, LINES);
+        let due = self.drawn.is_none_or(|drawn| drawn.elapsed() > REDRAW);
+        if text == self.shown && !due {
+            return;
+        }
+        for place in &self.places {
+            // A terminal that is not there or does not take anything must not keep the machine from being configured.
+            let _ = draw(place, &text);
+        }
+        self.shown = text;
+        self.drawn = Some(Instant::now());
+    }
+}
+
+fn draw(place: &Path, text: &str) -> std::io::Result<()> {
+    let is_terminal = place.metadata().is_ok_and(|meta| meta.file_type().is_char_device());
+    if !is_terminal {
+        return write_atomic(place, 0o644, None, text.as_bytes());
+    }
+    // Not blocking: a serial line with nobody behind it may never take a byte. Not ours: it must not send us signals.
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let mut terminal = OpenOptions::new().write(true).custom_flags(flags).open(place)?;
+    // Home, each line cleared to its end, then all below: no flicker.
+    let lines = text.replace('\n', "\x1b[K\r\n");
+    terminal.write_all(format!("\x1b[H{lines}\x1b[J").as_bytes())
+}
+
+/// The screen as text: at most `limit` lines of 80 columns. The same status gives the same text.
+pub(crate) fn render(status: &Status, limit: usize) -> String {
+    let name = status.settings.get("gateway-name").map_or("(no name)", String::as_str);
+    let mut head = vec![format!("Gatewright gateway installer {}", env!("CARGO_PKG_VERSION")), String::new()];
+    head.push(format!("  Gateway   {name}"));
+    let addresses: Vec<_> =
+        status.addresses.iter().map(|a| format!("{} on {}", a.address, a.interface)).collect();
+    head.push(format!(
+        "  Address   {}",
+        if addresses.is_empty() { "none".into() } else { addresses.join(", ") }
+    ));
+    head.push(format!(
+        "  State     {}",
+        match status.state {
+            Overall::Configuring => "configuring this machine",
+            Overall::NeedsInput => "waiting for you: a value is wrong",
+            Overall::Retrying => "a step failed and is tried again",
+            Overall::Configured => "this machine is configured",
+        }
+    ));
+    head.push(String::new());
+
+    let mut body = Vec::new();
     for step in &status.steps {
-        let mark = match step.state {
-            StepState::Done => "[ ok ]",
-            StepState::Running => "[ .. ]",
-            StepState::Pending => "[    ]",
-            StepState::Invalid => "[WRONG]",
-            StepState::Failed => "[RETRY]",
+        let (mark, word) = match step.state {
+            State::Pending => (" ", "waits"),
+            State::Running => (">", "under way"),
+            State::Done => ("+", "done"),
+            State::Invalid => ("!", "wrong value"),
+            State::Failed => ("!", "failed"),
         };
-        let message = match step.state {
-            StepState::Invalid => "see below",
-            _ => step.message.as_deref().unwrap_or(""),
-        };
-        let since = since(&step.since, step.state, now);
-        lines.push(format!("{mark:<8}{:<10}{since:<16}{message}", step.name));
+        let since = step.since.strftime("%H:%M:%S UTC");
+        let detail = step.message.as_deref().filter(|_| step.state == State::Done).unwrap_or_default();
+        body.push(format!("  {mark} {:<10}{word:<12}{since}  {detail}", step.name));
     }
-    lines.push(String::new());
+    body.push(String::new());
 
-    let mut foot = Vec::new();
-    if !status.missing.is_empty() {
-        foot.push(format!("Missing for pairing: {}", status.missing.join(", ")));
-    }
-    foot.push(login(status));
-
-    let mut problems: Vec<Vec<String>> = Vec::new();
-    for problem in status.steps.iter().flat_map(|step| &step.problems) {
-        let mut text = wrap(&format!("! {}", problem.message), 2);
-        if let Some(given) = problem.given.as_ref().filter(|given| !problem.message.contains(given.as_str()))
-        {
-            text.extend(wrap(&format!("  Given:    {given}"), 12));
+    let mut advice = Vec::new();
+    for step in &status.steps {
+        if let (State::Failed | State::Running, Some(message)) = (step.state, &step.message) {
+            advice.extend(wrap(&format!("{}: {message}", step.name)));
         }
-        if !problem.expected.is_empty() {
-            text.extend(wrap(&format!("  Expected: {}", problem.expected), 12));
+        if step.state == State::Failed {
+            advice
+                .push("  It is tried again by itself; at once with: sudo gatewright-firstboot retry".into());
         }
-        text.extend(wrap(&format!("  Do:       {}", problem.hint), 12));
-        problems.push(text);
-    }
-    // Whole problems, as many as fit; the rest is counted.
-    let room = ROWS.saturating_sub(lines.len() + foot.len() + 1);
-    let total = problems.len();
-    for (i, problem) in problems.into_iter().enumerate() {
-        let rest = usize::from(i + 1 < total);
-        let used = lines.len() - 6 - status.steps.len() - 1;
-        if used + problem.len() + rest > room {
-            let what = if i == 0 { "What is wrong" } else { "More is wrong" };
-            lines.push(format!("! {what} ({}): gatewright-firstboot status", total - i));
-            break;
+        for problem in &step.problems {
+            advice.extend(wrap(&problem.message));
+            advice.push(format!("    {}", problem.hint));
         }
-        lines.extend(problem);
     }
-    if total > 0 {
-        lines.push(String::new());
-    }
-    lines.extend(foot);
-    lines.truncate(ROWS);
-    lines.iter().map(|line| cut(line) + "\n").collect()
-}
-
-/// The addresses that are there, beside the one that was asked for.
-fn addresses(status: &Status) -> String {
-    let actual: Vec<String> =
-        status.addresses.iter().map(|it| format!("{} {}", it.interface, it.address)).collect();
-    let actual = if actual.is_empty() { "none".to_string() } else { actual.join(", ") };
-    let setting = |key: &str| status.settings.get(key).filter(|value| value.as_str() != "(set)");
-    match setting("ip-address") {
-        Some(address) => {
-            let prefix = setting("ip-prefix").map(|prefix| format!("/{prefix}")).unwrap_or_default();
-            let asked = format!("{address}{prefix}");
-            if status.addresses.iter().any(|it| it.address == asked) {
-                actual
-            } else {
-                format!("{actual} (asked for: {asked})")
-            }
-        }
-        None => actual,
-    }
-}
-
-/// How to come in to type what is asked for.
-fn login(status: &Status) -> String {
-    if !status.settings.get("ssh-public-key").is_some_and(|key| key.contains("AAAA")) {
-        "Nobody can log in: give ssh-public-key in vSphere (vApp options), power off and on".into()
-    } else if let Some(address) = status.addresses.first() {
-        let ip = address.address.split('/').next().unwrap_or_default();
-        format!("Log in: ssh ubuntu@{ip}")
-    } else {
-        "Log in: as soon as there is an address".into()
-    }
-}
-
-/// `08:31:02 UTC`; while it lasts, how long already.
-fn since(since: &str, state: StepState, now: Timestamp) -> String {
-    let Ok(then) = since.parse::<Timestamp>() else { return String::new() };
-    let clock = since.get(11..19).unwrap_or_default();
-    if matches!(state, StepState::Done | StepState::Pending) {
-        return clock.into();
-    }
-    let seconds = (now.as_second() - then.as_second()).max(0);
-    match seconds {
-        0..60 => format!("{clock} {seconds}s"),
-        60..3600 => format!("{clock} {}m", seconds / 60),
-        _ => format!("{clock} {}h", seconds / 3600),
-    }
-}
-
-/// Breaks a line between words; the rest is indented. Words longer than a line are cut by [`cut`].
-fn wrap(text: &str, indent: usize) -> Vec<String> {
-    let lead = text.len() - text.trim_start().len();
-    let mut lines = vec![" ".repeat(lead)];
-    for word in text.split_whitespace() {
-        let last = lines.last_mut().expect("there is a first line");
-        let is_new = last.trim().is_empty();
-        if !is_new && last.chars().count() + 1 + word.chars().count() > COLUMNS - 1 {
-            lines.push(format!("{}{word}", " ".repeat(indent)));
+    if status.state == Overall::Configured {
+        if status.missing.is_empty() {
+            advice.push("  Everything that pairing needs is set.".into());
         } else {
-            if !is_new {
-                last.push(' ');
-            }
-            last.push_str(word);
+            advice.extend(wrap(&format!(
+                "Not set yet, and needed for pairing: {}. Set a value with:",
+                status.missing.join(", ")
+            )));
+            advice.push("    sudo gatewright-firstboot set KEY=VALUE".into());
         }
     }
-    // The label's own column, which collapsing blanks has moved.
-    for label in ["Given:", "Expected:", "Do:"] {
-        if lines[0].trim_start().starts_with(label) {
-            let rest = lines[0].trim_start().trim_start_matches(label).trim_start().to_string();
-            lines[0] = format!("  {label:<9} {rest}");
+    let room = limit.saturating_sub(head.len() + body.len());
+    if advice.len() > room {
+        advice.truncate(room.saturating_sub(1));
+        advice.push("  ... and more: gatewright-firstboot status".into());
+    }
+    let lines = head.into_iter().chain(body).chain(advice);
+    lines.map(|line| fit(&line) + "\n").collect()
+}
+
+/// Cuts a line to the width of the screen, and what is no printable character out of it: values come from outside.
+fn fit(line: &str) -> String {
+    let clean: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = clean.trim_end();
+    if clean.chars().count() <= COLUMNS {
+        clean.into()
+    } else {
+        clean.chars().take(COLUMNS - 3).collect::<String>() + "..."
+    }
+}
+
+/// Breaks a sentence at spaces; two columns of indentation.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::from(" ")];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always one");
+        if line.chars().count() + 1 + word.chars().count() > COLUMNS && line.len() > 2 {
+            lines.push(format!("  {word}"));
+        } else {
+            line.push(' ');
+            line.push_str(word);
         }
     }
     lines
 }
 
-/// One line that fits and that moves no cursor.
-fn cut(line: &str) -> String {
-    let clean = line.chars().map(|c| {
-        if c.is_control() {
-            ' '
-        } else if c.is_ascii() {
-            c
-        } else {
-            '?'
-        }
-    });
-    let text: String = clean.take(COLUMNS).collect();
-    if text.len() < COLUMNS { text.trim_end().into() } else { format!("{}...", &text[..COLUMNS - 4]) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings;
+    use crate::status::{StepStatus, VERSION, overall};
+    use crate::steps::{InterfaceAddress, STEPS};
 
-/// Where the screen is shown. Each has a thread of its own: a terminal may block, and nobody waits for it.
-#[derive(Debug)]
-pub(crate) struct Screen {
-    shared: Arc<(Mutex<Option<String>>, Condvar)>,
-}
-
-impl Screen {
-    /// A terminal, or a file that always holds the current screen.
-    pub(crate) fn open(path: PathBuf) -> std::io::Result<Screen> {
-        let shared = Arc::new((Mutex::new(None), Condvar::new()));
-        let theirs = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("screen".into())
-            .stack_size(128 << 10)
-            .spawn(move || show(&path, &theirs))?;
-        Ok(Screen { shared })
-    }
-
-    /// Shows this next; a screen that is slow skips what came between.
-    pub(crate) fn show(&self, text: &str) {
-        let (next, arrived) = &*self.shared;
-        *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.into());
-        arrived.notify_one();
-    }
-}
-
-fn show(path: &Path, (next, arrived): &(Mutex<Option<String>>, Condvar)) {
-    let (mut shown, mut drawn) = (String::new(), None::<Instant>);
-    loop {
-        let guard = next.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut guard =
-            arrived.wait_while(guard, |next| next.is_none()).unwrap_or_else(PoisonError::into_inner);
-        let Some(text) = guard.take() else { continue };
-        drop(guard);
-        let is_terminal = path.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device());
-        // Kernel and boot messages write over terminals: now and then all is drawn again.
-        let is_fresh = drawn.is_some_and(|drawn| is_terminal && drawn.elapsed() < Duration::from_secs(60));
-        if text == shown && (is_fresh || !is_terminal) {
-            continue;
-        }
-        let result = if is_terminal {
-            draw(path, &text)
-        } else {
-            files::write(path, text.as_bytes(), 0o644, None).map(|_| ()).map_err(|error| error.source)
-        };
-        // A terminal that is not there may come; it is tried with every new screen.
-        if result.is_ok() {
-            shown = text;
-            drawn = Some(Instant::now());
+    fn status(raw: &[(&str, &str)], change: impl Fn(&mut StepStatus)) -> Status {
+        let raw = raw.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let parsed = settings::parse(&raw);
+        let steps: Vec<_> = STEPS
+            .iter()
+            .map(|step| {
+                let problems: Vec<_> = parsed
+                    .problems
+                    .iter()
+                    .filter(|p| step.owns.contains(&p.property.as_str()))
+                    .cloned()
+                    .collect();
+                let mut status = StepStatus {
+                    name: step.name,
+                    state: if problems.is_empty() { State::Done } else { State::Invalid },
+                    since: "2026-01-02T03:04:05Z".parse().unwrap(),
+                    attempts: 1,
+                    message: None,
+                    problems,
+                };
+                change(&mut status);
+                status
+            })
+            .collect();
+        Status {
+            version: VERSION,
+            state: overall(&steps),
+            steps,
+            missing: parsed.missing.iter().map(|key| (*key).into()).collect(),
+            notes: parsed.notes,
+            settings: settings::shown(&raw),
+            addresses: vec![InterfaceAddress {
+                interface: "ens192".into(),
+                address: "192.0.2.10".parse().unwrap(),
+            }],
+            source: "guestinfo".into(),
+            revision: 1,
+            settled: true,
         }
     }
-}
 
-/// Draws on a terminal. One that takes nothing for two seconds gets the next screen instead.
-fn draw(path: &Path, text: &str) -> std::io::Result<()> {
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
-    let mut terminal: File = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
-    // Cursor off, clear, home. Lines end with both: nobody has set the line up for us.
-    let text = format!("\x1b[?25l\x1b[2J\x1b[H{}", text.replace('\n', "\r\n"));
-    let mut rest = text.as_bytes();
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while !rest.is_empty() {
-        match terminal.write(rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(e)
-                if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(e) => return Err(e),
-        }
+    #[test]
+    fn screens() {
+        insta::assert_snapshot!("configured", render(&status(&[("gateway-name", "edge-01")], |_| {}), LINES));
+        insta::assert_snapshot!(
+            "needs_input",
+            render(
+                &status(
+                    &[
+                        ("gateway-name", "Edge 01"),
+                        ("ip-address", "192.0.2.10"),
+                        ("http-proxy", "http://u:secret@h")
+                    ],
+                    |_| {}
+                ),
+                LINES
+            )
+        );
+        insta::assert_snapshot!(
+            "retrying",
+            render(
+                &status(&[], |step| {
+                    if step.name == crate::steps::Name::Network {
+                        step.state = State::Failed;
+                        step.message = Some("192.0.2.10/24 was asked for, ens192 has no address.".into());
+                    }
+                }),
+                LINES
+            )
+        );
     }
-    Ok(())
+
+    #[test]
+    fn whatever_comes_fits_the_screen() {
+        let long = "x y ".repeat(2000) + "\x1b[2J\n\n";
+        let keys = crate::properties::PROPERTIES.iter().map(|p| (p.key, long.as_str())).collect::<Vec<_>>();
+        let text = render(&status(&keys, |step| step.message = Some(long.clone())), LINES);
+        assert!(text.lines().count() <= LINES, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(!text.contains('\x1b') && text.contains("and more"));
+    }
 }

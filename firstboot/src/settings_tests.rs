@@ -125,7 +125,11 @@ fn every_property_is_wrong_once() {
 fn examples_are_right() {
     let mut values = Raw::new();
     for property in PROPERTIES {
-        assert!(property.key.len() + property.example.len() <= 43, "the hint fits a line of the screen: {}", property.key);
+        assert!(
+            property.key.len() + property.example.len() <= 43,
+            "the hint fits a line of the screen: {}",
+            property.key
+        );
         // Two are files.
         if !property.example.starts_with('@') {
             values.insert(property.key.into(), property.example.into());
@@ -173,6 +177,17 @@ fn right_values_in_every_form() {
         [format!("{KEY} with spaces"), KEY.to_string()],
         "newlines became spaces"
     );
+    for kind in ["ecdsa", "rsa", "ed25519"] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-N", "", "-t", kind, "-f"])
+            .arg(&file)
+            .status();
+        assert!(made.expect("`ssh-keygen` is needed here: `apt-get install openssh-client`").success());
+        let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+        assert_eq!(right(&[("ssh-public-key", &public)]).ssh_keys, [public.trim()], "{kind}");
+    }
     let net = right(&STATIC).address.unwrap();
     assert_eq!(
         (net.address.to_string().as_str(), net.gateway.to_string().as_str()),

@@ -1,120 +1,149 @@
 //! Where the OVF environment comes from: guestinfo, then a CD-ROM.
+//!
+//! The hypervisor forgets it at power-off, so nothing there is normal on a later boot.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use ovf_parser::Environment;
 
-use crate::status::{Problem, Source};
-use crate::store::Paths;
-use crate::system::System;
+use crate::files::run;
+use crate::settings::Raw;
 
-/// How the file on the CD-ROM is spelled, depending on who made it and on its file system.
-const SPELLINGS: [&str; 4] = ["ovf-env.xml", "ovf_env.xml", "OVF-ENV.XML", "OVF_ENV.XML"];
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) document: Option<(Source, Environment)>,
-    /// Documents that are there and cannot be read.
-    pub(crate) broken: Vec<Problem>,
+/// Where values came from, as status says it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Source {
+    GuestInfo,
+    CdRom,
 }
 
-/// Reads guestinfo, and the CD-ROMs where that has nothing.
-pub(crate) fn read(paths: &Paths, system: &dyn System) -> Found {
-    let mut found = Found::default();
-    // It fails where there is no such key and where there is no VMware: both mean that nobody says anything.
-    if let Ok(bytes) = system.run(&["vmware-rpctool", "info-get guestinfo.ovfEnv"], Duration::from_secs(10))
-        && !bytes.trim_ascii().is_empty()
-    {
-        found.take(Source::Guestinfo, "guestinfo.ovfEnv", &bytes);
-    }
-    if found.document.is_none() {
-        let more = read_cdroms(paths);
-        found.document = more.document;
-        found.broken.extend(more.broken);
-    }
-    found
-}
-
-/// Reads the CD-ROMs only.
-pub(crate) fn read_cdroms(paths: &Paths) -> Found {
-    let mut found = Found::default();
-    for device in cdroms(paths) {
-        let folder = paths.of("/run/gatewright/cdrom");
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        // An empty drive, or a disc that is not for us.
-        let mounted = fs::create_dir_all(&folder).is_ok()
-            && mount(Some(&device), &folder, Some("iso9660"), flags, None::<&str>).is_ok();
-        if mounted {
-            found.take_folder(&folder);
-            let _ = umount2(&folder, MntFlags::MNT_DETACH); // gone with our mount namespace at the latest
+impl Source {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Source::GuestInfo => "guestinfo",
+            Source::CdRom => "cdrom",
         }
-        if found.document.is_some() {
+    }
+}
+
+/// The document of this boot: where from, and its properties.
+///
+/// # Errors
+/// A source is there and what it has cannot be read.
+pub(crate) fn read() -> Result<Option<(Source, Raw)>> {
+    // Where there are devices, a drive may still be on its way.
+    let has_devices = Path::new("/run/udev/control").exists();
+    if has_devices {
+        // Where this fails, the drive is looked for all the same.
+        let _ = run("udevadm", &["settle", "--timeout=5"]);
+    }
+    for _ in 0..LOOKS {
+        if let Some(found) = read_now()? {
+            return Ok(Some(found));
+        }
+        if !has_devices || !drives().is_empty() {
             break;
         }
+        std::thread::sleep(Duration::from_secs(1));
     }
-    found
+    Ok(None)
 }
 
-/// The drives there are.
-pub(crate) fn cdroms(paths: &Paths) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(paths.of("/dev")) else { return Vec::new() };
-    let is_drive = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.strip_prefix("sr")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let mut drives: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_drive).collect();
+fn read_now() -> Result<Option<(Source, Raw)>> {
+    for (source, bytes) in [(Source::GuestInfo, guest_info()?), (Source::CdRom, cd_rom()?)] {
+        if let Some(bytes) = bytes {
+            let environment = Environment::parse(&bytes)
+                .with_context(|| format!("The OVF environment ({}) cannot be read", source.name()))?;
+            return Ok(Some((source, environment.properties)));
+        }
+    }
+    Ok(None)
+}
+
+/// Through VMware Tools. Not on VMware, or without the key, the program fails: then there is none here.
+fn guest_info() -> Result<Option<Vec<u8>>> {
+    match run("vmware-rpctool", &["info-get guestinfo.ovfEnv"]) {
+        Ok(bytes) if bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) => Ok(None),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The spellings of the document's name, among them what ISO 9660 makes of it.
+const NAMES: [&str; 3] = ["ovf-env.xml", "ovf_env.xml", "ovfenv.xml"];
+/// The longest document that is read; one more byte shows that it is longer.
+const MAX_LENGTH: u64 = (1 << 20) + 1;
+
+/// How often a machine that shows no drive is asked for one, a second apart.
+const LOOKS: usize = 4;
+
+fn cd_rom() -> Result<Option<Vec<u8>>> {
+    for drive in drives() {
+        if let Some(bytes) =
+            read_disc(&drive).with_context(|| format!("Cannot read the disc in {}", drive.display()))?
+        {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+/// CD-ROM drives, by their device files.
+fn drives() -> Vec<PathBuf> {
+    let mut drives: Vec<PathBuf> = fs::read_dir("/sys/class/block")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("sr"))
+        .map(|name| Path::new("/dev").join(name))
+        .collect();
     drives.sort();
     drives
 }
 
-impl Found {
-    fn take(&mut self, source: Source, name: &str, bytes: &[u8]) {
-        match Environment::parse(bytes) {
-            Ok(environment) => self.document = Some((source, environment)),
-            Err(error) => self.broken.push(broken(name, &error.to_string())),
-        }
+fn read_disc(drive: &Path) -> Result<Option<Vec<u8>>> {
+    if let Err(e) = File::open(drive) {
+        // An empty drive, or none behind the name.
+        let absent = [Errno::ENOMEDIUM, Errno::ENXIO, Errno::ENOENT].map(|errno| Some(errno as i32));
+        return if absent.contains(&e.raw_os_error()) { Ok(None) } else { Err(e.into()) };
     }
-
-    fn take_folder(&mut self, folder: &Path) {
-        let there: Vec<String> = fs::read_dir(folder)
-            .map(|entries| {
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-            })
-            .unwrap_or_default();
-        let names: Vec<&str> =
-            SPELLINGS.into_iter().filter(|name| there.iter().any(|it| it == name)).collect();
-        match names[..] {
-            [] => {}
-            [name] => {
-                let mut bytes = Vec::new();
-                // A byte more than any document may have, so that its reader sees that it is too long.
-                let read = fs::File::open(folder.join(name))
-                    .and_then(|file| file.take((1 << 20) + 1).read_to_end(&mut bytes));
-                match read {
-                    Ok(_) => self.take(Source::Cdrom, name, &bytes),
-                    Err(error) => self.broken.push(broken(name, &error.to_string())),
-                }
-            }
-            _ => self.broken.push(broken(&names.join(" and "), "There is more than one document")),
-        }
+    let place = tempfile::Builder::new().prefix("gatewright-cdrom-").tempdir()?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID;
+    if mount(Some(drive), place.path(), Some("iso9660"), flags, None::<&str>).is_err() {
+        // Some other disc.
+        return Ok(None);
     }
+    let result = document_in(place.path());
+    umount2(place.path(), MntFlags::MNT_DETACH)
+        .map_err(|e| anyhow!("Cannot unmount {}: {e}", place.path().display()))?;
+    result
 }
 
-fn broken(name: &str, reason: &str) -> Problem {
-    Problem {
-        expected: "one well-formed OVF environment".into(),
-        ..Problem::new(
-            "ovf-environment",
-            format!("The OVF environment `{name}` cannot be read. {reason}."),
-            "A tool put in a value with &, < or \" as it is. Give the values here with `sudo gatewright-firstboot set \
-             KEY=VALUE...`, or correct the tool and power the machine off and on.",
-        )
+/// The one document in a disc's root folder.
+fn document_in(root: &Path) -> Result<Option<Vec<u8>>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().to_lowercase();
+        // Plain ISO 9660 puts a version behind names.
+        let name = name.split(';').next().unwrap_or_default().trim_end_matches('.');
+        if NAMES.contains(&name) {
+            found.push(entry.path());
+        }
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        [path] => {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(MAX_LENGTH).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+        _ => bail!("it has {} OVF environments; which one counts cannot be known", found.len()),
     }
 }
 
@@ -122,29 +151,16 @@ fn broken(name: &str, reason: &str) -> Problem {
 mod tests {
     use super::*;
 
-    const DOCUMENT: &str = r#"<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1"><PropertySection><Property key="a" value="b"/></PropertySection></Environment>"#;
-
-    fn folder(names: &[&str], content: &str) -> Found {
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            fs::write(folder.path().join(name), content).unwrap();
-        }
-        let mut found = Found::default();
-        found.take_folder(folder.path());
-        found
-    }
-
     #[test]
-    fn exactly_one_document_counts() {
-        for name in SPELLINGS {
-            let found = folder(&[name, "readme.txt"], DOCUMENT);
-            assert_eq!(found.document.unwrap().1.properties["a"], "b");
+    fn discs_of_every_spelling() {
+        for name in ["ovf-env.xml", "OVF-ENV.XML", "ovf_env.xml", "OVF_ENV.XML;1"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("other.txt"), "x").unwrap();
+            assert_eq!(document_in(dir.path()).unwrap(), None);
+            fs::write(dir.path().join(name), "y").unwrap();
+            assert_eq!(document_in(dir.path()).unwrap().unwrap(), b"y");
+            fs::write(dir.path().join("Ovf-Env.xml"), "z").unwrap();
+            assert!(document_in(dir.path()).unwrap_err().to_string().contains("2 OVF environments"));
         }
-        assert!(folder(&[], "").document.is_none());
-        assert!(
-            folder(&["ovf-env.xml", "OVF_ENV.XML"], DOCUMENT).broken[0].message.contains("more than one")
-        );
-        assert!(folder(&["ovf-env.xml"], "<a b=\"&").broken[0].message.contains("ovf-env.xml"));
-        assert!(folder(&["ovf-env.xml"], &" ".repeat(2 << 20)).broken[0].message.contains("1 MiB"));
     }
 }

@@ -1,138 +1,110 @@
-//! What the daemon tells the world: `/run/gatewright/status.json`, which `status`, `set` and the screen show.
+//! What everybody may know of first boot: `/run/gatewright/status.json`, written by the daemon, read by `status`, by
+//! `set` and by tests. It holds no secrets.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::property::Property;
+use crate::files::{Machine, write_atomic};
+use crate::settings::Problem;
+use crate::steps::{InterfaceAddress, Name};
 
-/// The whole document. Holds no secrets.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+const FILE: &str = "/run/gatewright/status.json";
+/// Raised when a reader would have to change.
+pub(crate) const VERSION: u32 = 1;
+
+/// The whole.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Status {
-    /// Of this format: 1.
     pub(crate) version: u32,
-    pub(crate) state: State,
-    /// In the order in which they are done.
+    pub(crate) state: Overall,
     pub(crate) steps: Vec<StepStatus>,
-    /// Keys that are needed later and not given yet.
+    /// Keys without a value that pairing will need.
     pub(crate) missing: Vec<String>,
-    /// Sentences about what was taken differently from how it was typed.
+    /// What was repaired or left aside.
     pub(crate) notes: Vec<String>,
-    /// What is in force; `(set)` for secrets.
+    /// Effective values; a secret only says that it is set.
     pub(crate) settings: BTreeMap<String, String>,
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) source: Source,
+    /// Addresses that the machine has.
+    pub(crate) addresses: Vec<InterfaceAddress>,
+    /// `guestinfo`, `cdrom`, `kept` (of an earlier boot) or `none`.
+    pub(crate) source: String,
+    /// Of the values; see [`crate::store::Values::revision`].
+    pub(crate) revision: u64,
+    /// Whether every step has come to a result with these values.
+    pub(crate) settled: bool,
 }
 
-/// The machine as a whole.
+/// All steps in one word.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
-    /// Some step has not ended yet.
+pub(crate) enum Overall {
+    /// Steps are under way.
     Configuring,
-    /// Some value is wrong; people must act.
+    /// A value is wrong and waits for `set`.
     NeedsInput,
-    /// Some step failed; it is tried again.
+    /// A step failed and is tried again by itself.
     Retrying,
-    /// All is done.
+    /// All done.
     Configured,
 }
 
 /// One step.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct StepStatus {
-    pub(crate) name: String,
-    pub(crate) state: StepState,
-    /// When it came into this state, RFC 3339.
-    pub(crate) since: String,
-    /// Since its input changed last.
+    pub(crate) name: Name,
+    pub(crate) state: State,
+    /// When it came into this state.
+    pub(crate) since: Timestamp,
+    /// How often it was tried with these values.
     pub(crate) attempts: u32,
-    /// One sentence: the result, or what it waits for.
     pub(crate) message: Option<String>,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// How far a step is.
+/// Where a step is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum StepState {
+pub(crate) enum State {
+    /// Not begun.
     Pending,
+    /// Under way, or waiting for the machine.
     Running,
+    /// Done.
     Done,
-    /// Its input is wrong: waits for `set`.
+    /// A value is wrong.
     Invalid,
-    /// Tried again with back-off.
+    /// It failed; it is tried again.
     Failed,
 }
 
-impl StepState {
-    /// Whether it waits for nobody but people or time.
-    pub(crate) fn is_settled(self) -> bool {
-        !matches!(self, StepState::Pending | StepState::Running)
+impl Status {
+    pub(crate) fn write(&self, machine: &Machine) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        write_atomic(&machine.path(FILE), 0o644, None, &text).with_context(|| format!("Cannot write {FILE}"))
+    }
+
+    /// What the daemon last wrote; nothing where it has not run since boot.
+    pub(crate) fn read(machine: &Machine) -> Result<Option<Status>> {
+        machine
+            .read(FILE)?
+            .map(|text| serde_json::from_str(&text).with_context(|| format!("{FILE} is no status")))
+            .transpose()
     }
 }
 
-impl fmt::Display for StepState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            StepState::Pending => "pending",
-            StepState::Running => "running",
-            StepState::Done => "done",
-            StepState::Invalid => "invalid",
-            StepState::Failed => "failed",
-        })
+/// All steps in one word; what a person must do comes first.
+pub(crate) fn overall(steps: &[StepStatus]) -> Overall {
+    let any = |state| steps.iter().any(|step| step.state == state);
+    if any(State::Pending) || any(State::Running) {
+        Overall::Configuring
+    } else if any(State::Invalid) {
+        Overall::NeedsInput
+    } else if any(State::Failed) {
+        Overall::Retrying
+    } else {
+        Overall::Configured
     }
-}
-
-/// An address that the machine has.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Address {
-    pub(crate) interface: String,
-    /// With its prefix length, as in `10.0.0.5/24`.
-    pub(crate) address: String,
-}
-
-/// Where the values come from.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Source {
-    Guestinfo,
-    Cdrom,
-    /// From an earlier boot.
-    Kept,
-    #[default]
-    None,
-}
-
-/// Something that is wrong, and how to put it right.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Problem {
-    /// The key of the property to change.
-    pub(crate) property: String,
-    /// What it is now; `(set)` for secrets.
-    pub(crate) given: Option<String>,
-    pub(crate) expected: String,
-    /// What is wrong, in a sentence.
-    pub(crate) message: String,
-    /// What to do, in a sentence.
-    pub(crate) hint: String,
-}
-
-impl Problem {
-    /// Of the property with this key, expecting what is expected of it in general.
-    pub(crate) fn new(key: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
-        Problem {
-            property: key.into(),
-            given: None,
-            expected: Property::find(key).map_or("", |property| property.expected).into(),
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-}
-
-/// The command that people are told to type.
-pub(crate) fn set_command(assignments: &str) -> String {
-    format!("sudo gatewright-firstboot set {assignments}")
 }

@@ -1,183 +1,187 @@
-//! What outlives a boot: the values as they were given, and the journal of steps.
+//! What outlives a reboot: the values that were given, and the journal of steps.
+//!
+//! Both are below `/var/lib/gatewright/firstboot`, which only root may enter: they hold secrets. A file that a power
+//! cut or a person has broken is put aside and begun again; every step can be done again.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::files::{self, FileError};
-use crate::property::PROPERTIES;
-use crate::status::Source;
+use crate::files::{Machine, write_atomic};
+use crate::settings::{Raw, given};
+use crate::steps::Name;
 
-/// Where things are. All are below one root, which tests choose.
-#[derive(Clone, Debug)]
-pub(crate) struct Paths {
-    pub(crate) root: PathBuf,
-}
-
-impl Paths {
-    pub(crate) fn of(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
-    }
-
-    pub(crate) fn settings(&self) -> PathBuf {
-        self.of("/var/lib/gatewright/firstboot/settings.json")
-    }
-
-    pub(crate) fn journal(&self) -> PathBuf {
-        self.of("/var/lib/gatewright/firstboot/journal.json")
-    }
-
-    pub(crate) fn status(&self) -> PathBuf {
-        self.of("/run/gatewright/status.json")
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.of("/run/gatewright/firstboot.sock")
-    }
-
-    /// Makes the folder of the kept values, and keeps every other process out of them until the lock is dropped.
-    pub(crate) fn lock(&self) -> Result<File, FileError> {
-        let folder = self.of("/var/lib/gatewright/firstboot");
-        files::create_folder(&folder, 0o700, None)?;
-        let open = || {
-            let file = File::options().create(true).append(true).open(folder.join("lock"))?;
-            file.lock()?;
-            Ok(file)
-        };
-        open().map_err(|source| FileError::new("lock", &folder, source))
-    }
-}
-
-/// Values by key, as they were typed. Prints its keys only.
-#[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(transparent)]
-pub(crate) struct Values(pub(crate) BTreeMap<String, String>);
-
-impl fmt::Debug for Values {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
+const FOLDER: &str = "/var/lib/gatewright/firstboot";
 
 /// `settings.json`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Kept {
-    /// What the hypervisor said last.
-    pub(crate) ovf: Values,
-    /// What `set` said since; a blank clears.
-    pub(crate) overrides: Values,
-    /// Where `ovf` came from.
-    pub(crate) source: Option<Source>,
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Values {
+    /// As the hypervisor last gave them.
+    pub(crate) ovf: Raw,
+    /// As `set` changed them; blank is cleared.
+    pub(crate) set: Raw,
+    /// Raised with every change, so that who made it can see when it is done.
+    pub(crate) revision: u64,
 }
 
-impl Kept {
-    /// The values in force.
-    pub(crate) fn values(&self) -> Values {
-        let mut values = self.ovf.clone();
-        values.0.extend(self.overrides.0.clone());
-        values
+impl Values {
+    /// What counts: `set` before the hypervisor.
+    pub(crate) fn effective(&self) -> Raw {
+        let mut all = self.ovf.clone();
+        all.extend(self.set.clone());
+        all
     }
 
-    /// Takes what a document says. A value that is not the one it said before wins over `set`: somebody changed it
-    /// since. Gives the keys that are no properties of ours.
-    pub(crate) fn take(&mut self, source: Source, properties: BTreeMap<String, String>) -> Vec<String> {
-        self.source = Some(source);
-        let mut unknown = Vec::new();
-        for (key, value) in properties {
-            if !PROPERTIES.iter().any(|property| property.key == key) {
-                unknown.push(key);
-            } else if self.ovf.0.get(&key) != Some(&value) {
-                self.overrides.0.remove(&key);
-                self.ovf.0.insert(key, value);
+    /// Takes over what the hypervisor gives at this boot. A value that it changed since the last time is newer than
+    /// what `set` made of it. Says whether anything changed.
+    pub(crate) fn take_over(&mut self, ovf: Raw) -> bool {
+        let value = |raw: &Raw, key: &str| raw.get(key).and_then(|value| given(value)).map(String::from);
+        let keys: Vec<_> = ovf.keys().chain(self.ovf.keys()).cloned().collect();
+        for key in keys {
+            if value(&ovf, &key) != value(&self.ovf, &key) {
+                self.set.remove(&key);
             }
         }
-        unknown
-    }
-}
-
-/// `journal.json`: the steps that are done, by name.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Journal(pub(crate) BTreeMap<String, Record>);
-
-/// A step that was finished.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct Record {
-    /// Digest of what it made.
-    pub(crate) digest: String,
-    /// When, RFC 3339.
-    pub(crate) since: String,
-}
-
-/// Reads a JSON file of ours; the default where there is none. One that cannot be read (a power cut on a disk that
-/// lies about syncing) is put aside with a note: everything is made again from the start.
-pub(crate) fn load<T: DeserializeOwned + Default>(
-    path: &Path,
-    notes: &mut Vec<String>,
-) -> Result<T, FileError> {
-    let Some(content) = files::read(path)? else { return Ok(T::default()) };
-    match serde_json::from_slice(&content) {
-        Ok(value) => Ok(value),
-        Err(_) => {
-            let aside = files::move_aside(path)?;
-            notes.push(format!("`{}` was damaged and is now `{}`.", path.display(), aside.display()));
-            Ok(T::default())
+        let changed = self.ovf != ovf;
+        if changed {
+            self.ovf = ovf;
+            self.revision += 1;
         }
+        changed
     }
 }
 
-/// Writes a JSON file of ours.
-pub(crate) fn save<T: Serialize>(path: &Path, value: &T, mode: u32) -> Result<bool, FileError> {
-    let mut text = serde_json::to_vec_pretty(value).expect("maps with text keys are always JSON");
-    text.push(b'\n');
-    files::write(path, &text, mode, None)
+/// `journal.json`: what came of each step.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Journal {
+    pub(crate) steps: BTreeMap<Name, Entry>,
+}
+
+/// The last result of a step.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Entry {
+    /// Of what it was done with.
+    pub(crate) digest: String,
+    pub(crate) at: Timestamp,
+}
+
+/// The folder of state, one writer at a time.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    pub(crate) fn open(machine: &Machine) -> Result<Store> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let folder = machine.path(FOLDER);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("Cannot make {}", folder.display()))?;
+        Ok(Store { folder })
+    }
+
+    /// Keeps others out until it is dropped.
+    pub(crate) fn lock(&self) -> Result<Flock<File>> {
+        let path = self.folder.join("lock");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("Cannot open {}", path.display()))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, e)| e)
+            .with_context(|| format!("Cannot lock {}", path.display()))
+    }
+
+    pub(crate) fn values(&self, notes: &mut Vec<String>) -> Result<Values> {
+        self.load("settings.json", notes)
+    }
+
+    pub(crate) fn save_values(&self, values: &Values) -> Result<()> {
+        self.save("settings.json", values)
+    }
+
+    pub(crate) fn journal(&self, notes: &mut Vec<String>) -> Result<Journal> {
+        self.load("journal.json", notes)
+    }
+
+    pub(crate) fn save_journal(&self, journal: &Journal) -> Result<()> {
+        self.save("journal.json", journal)
+    }
+
+    fn load<T: DeserializeOwned + Default>(&self, name: &str, notes: &mut Vec<String>) -> Result<T> {
+        let path = self.folder.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+            Err(e) => return Err(e).with_context(|| format!("Cannot read {}", path.display())),
+        };
+        serde_json::from_slice(&bytes).or_else(|e| {
+            let aside = self.folder.join(format!("{name}.corrupt"));
+            fs::rename(&path, &aside).with_context(|| format!("Cannot put {} aside", path.display()))?;
+            notes.push(format!(
+                "{name} could not be read ({e}); it was put aside as {} and begun again.",
+                aside.display()
+            ));
+            Ok(T::default())
+        })
+    }
+
+    fn save(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.folder.join(name);
+        let text = serde_json::to_vec_pretty(value)?;
+        write_atomic(&path, 0o600, None, &text).with_context(|| format!("Cannot write {}", path.display()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(list: &[(&str, &str)]) -> BTreeMap<String, String> {
-        list.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    fn raw(pairs: &[(&str, &str)]) -> Raw {
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     }
 
     #[test]
-    fn a_changed_document_wins_over_set_and_an_unchanged_one_does_not() {
-        let mut kept = Kept::default();
-        let unknown =
-            kept.take(Source::Guestinfo, map(&[("gateway-name", "a"), ("ip-prefix", "24"), ("x", "y")]));
-        assert_eq!(unknown, ["x"]);
-        kept.overrides = Values(map(&[("gateway-name", "b"), ("ip-prefix", "")]));
-        assert_eq!(kept.values().0, map(&[("gateway-name", "b"), ("ip-prefix", "")]));
-        kept.take(Source::Cdrom, map(&[("gateway-name", "a"), ("ip-prefix", "25")]));
-        assert_eq!(kept.values().0, map(&[("gateway-name", "b"), ("ip-prefix", "25")]));
-        // Nothing said, nothing changed.
-        kept.take(Source::Cdrom, BTreeMap::new());
-        assert_eq!(kept.values().0, map(&[("gateway-name", "b"), ("ip-prefix", "25")]));
+    fn the_newest_word_counts() {
+        let mut values = Values::default();
+        assert!(values.take_over(raw(&[("gateway-name", "a"), ("ip-address", "x")])));
+        values.set = raw(&[("ip-address", "192.0.2.1")]);
+        assert_eq!(values.effective()["ip-address"], "192.0.2.1");
+        // The same document again, on the next boot: what was set stays.
+        assert!(!values.take_over(raw(&[("gateway-name", "a"), ("ip-address", "x")])));
+        assert_eq!(values.effective()["ip-address"], "192.0.2.1");
+        // Corrected in vSphere after all.
+        assert!(values.take_over(raw(&[("gateway-name", "a"), ("ip-address", "192.0.2.2")])));
+        assert_eq!(values.effective(), raw(&[("gateway-name", "a"), ("ip-address", "192.0.2.2")]));
+        // Another spelling of nothing is no change of the administrator's.
+        values.set = raw(&[("gateway-name", "b")]);
+        values.take_over(raw(&[("gateway-name", "a"), ("ip-address", "192.0.2.2"), ("no-proxy", "null")]));
+        assert_eq!(values.effective()["gateway-name"], "b");
     }
 
     #[test]
-    fn damaged_files_are_put_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.json");
+    fn broken_files_are_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Machine::at(dir.path())).unwrap();
+        let values = Values { revision: 7, ..Values::default() };
+        store.save_values(&values).unwrap();
         let mut notes = Vec::new();
-        for damage in ["", "{\"a\": {\"dig", "\0\0\0\0", "[]"] {
-            std::fs::write(&path, damage).unwrap();
-            assert_eq!(load::<Journal>(&path, &mut notes).unwrap(), Journal::default());
-            assert_eq!(std::fs::read_to_string(folder.path().join("journal.json.corrupt")).unwrap(), damage);
+        assert_eq!(store.values(&mut notes).unwrap(), values);
+        for broken in ["", "{\"revision\": 7", "\0\0\0"] {
+            fs::write(store.folder.join("settings.json"), broken).unwrap();
+            notes.clear();
+            assert_eq!(store.values(&mut notes).unwrap(), Values::default());
+            assert!(notes[0].contains("settings.json.corrupt"), "{notes:?}");
         }
-        assert_eq!(notes.len(), 4);
-        let journal = Journal([("a".to_string(), Record { digest: "b".into(), since: "c".into() })].into());
-        save(&path, &journal, 0o600).unwrap();
-        assert_eq!(load::<Journal>(&path, &mut notes).unwrap(), journal);
-    }
-
-    #[test]
-    fn values_are_not_printed() {
-        let kept = Kept { ovf: Values(map(&[("pairing-code", "482177390515")])), ..Kept::default() };
-        assert!(!format!("{kept:?}").contains("4821"));
     }
 }

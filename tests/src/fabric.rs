@@ -183,7 +183,7 @@ pub struct Network {
     fabric: Arc<Fabric>,
     number: u8,
     folder: PathBuf,
-    dnsmasq: Child,
+    dnsmasq: Mutex<Child>,
 }
 
 /// The name under which a network's DNS knows the fabric itself, as a time server or a console.
@@ -195,31 +195,20 @@ impl Network {
             "link add br{number} type bridge\naddr add 10.77.{number}.1/24 dev br{number}\nlink set br{number} up\n"
         ))?;
         let folder = fabric.run.folder(&format!("{}-net{number}", fabric.namespace.name()))?;
-        let mut command = fabric.command("dnsmasq");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--bind-interfaces",
-                "--except-interface=lo",
-            ])
-            .args([
-                "--no-hosts",
-                "--no-resolv",
-                "--no-ping",
-                "--dhcp-authoritative",
-                "--pid-file=",
-                "--user=root",
-            ])
-            .arg(format!("--interface=br{number}"))
-            .arg(format!("--dhcp-range=10.77.{number}.100,10.77.{number}.199,255.255.255.0,1h"))
-            .arg(format!("--domain=net{number}.test"))
-            .arg(format!("--address=/{FABRIC_NAME}/10.77.{number}.1"))
-            .arg(format!("--dhcp-leasefile={}", folder.join("leases").display()))
-            .arg(format!("--log-facility={}", folder.join("dnsmasq.log").display()))
-            .stdin(Stdio::null());
-        let dnsmasq = process::spawn(command).context("cannot start dnsmasq")?;
+        let dnsmasq = Mutex::new(start_dnsmasq(&fabric, number, &folder, true)?);
         Ok(Network { fabric, number, folder, dnsmasq })
+    }
+
+    /// Takes the DHCP server away, or gives it back; DNS stays.
+    ///
+    /// # Errors
+    /// When the server cannot be started again.
+    pub fn set_dhcp(&self, on: bool) -> Result<()> {
+        let mut dnsmasq = self.dnsmasq.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = dnsmasq.kill();
+        let _ = dnsmasq.wait();
+        *dnsmasq = start_dnsmasq(&self.fabric, self.number, &self.folder, on)?;
+        Ok(())
     }
 
     /// The fabric it lies in.
@@ -279,11 +268,31 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let _ = self.dnsmasq.kill();
-        let _ = self.dnsmasq.wait();
+        let dnsmasq = self.dnsmasq.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = dnsmasq.kill();
+        let _ = dnsmasq.wait();
         let _ = self.fabric.namespace.ip(&format!("link del br{}\n", self.number));
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn start_dnsmasq(fabric: &Fabric, number: u8, folder: &Path, dhcp: bool) -> Result<Child> {
+    let mut command = fabric.command("dnsmasq");
+    command
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces", "--except-interface=lo"])
+        .args(["--no-hosts", "--no-resolv", "--pid-file=", "--user=root"])
+        .arg(format!("--interface=br{number}"))
+        .arg(format!("--domain=net{number}.test"))
+        .arg(format!("--address=/{FABRIC_NAME}/10.77.{number}.1"))
+        .arg(format!("--log-facility={}", folder.join("dnsmasq.log").display()))
+        .stdin(Stdio::null());
+    if dhcp {
+        command
+            .args(["--no-ping", "--dhcp-authoritative"])
+            .arg(format!("--dhcp-range=10.77.{number}.100,10.77.{number}.199,255.255.255.0,1h"))
+            .arg(format!("--dhcp-leasefile={}", folder.join("leases").display()));
+    }
+    process::spawn(command).context("cannot start dnsmasq")
 }
 
 /// The network's end of a host's cable.

@@ -15,6 +15,7 @@
 //! | [`status`] | what `gatewright-firstboot status --json` says |
 //! | [`run`] | names, scratch folders, slots, and the sweeping of what a killed run left |
 //! | [`bench`] | boot to SSH, for `make bench` |
+//! | [`host`] | a container with the daemon in it, and what is asked of it |
 //! | [`cases`] | many cases of one test, several at a time |
 
 pub mod bench;
@@ -22,6 +23,7 @@ pub mod cases;
 pub mod container;
 pub mod fabric;
 pub mod figures;
+pub mod host;
 pub mod image;
 pub mod ovfenv;
 pub mod prerequisites;

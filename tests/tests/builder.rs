@@ -411,7 +411,8 @@ fn other_tools_accept_the_ova() {
         }
     }
     // It wants an address, which it does not use here.
-    let spec = process::output(Command::new(govc).env("GOVC_URL", "127.0.0.1:9").arg("import.spec").arg(ova)).unwrap();
+    let spec = process::output(Command::new(govc).env("GOVC_URL", "127.0.0.1:9").arg("import.spec").arg(ova))
+        .unwrap();
     let spec: Value = serde_json::from_str(&spec).unwrap();
     let keys: Vec<_> =
         spec["PropertyMapping"].as_array().unwrap().iter().map(|p| p["Key"].as_str().unwrap()).collect();

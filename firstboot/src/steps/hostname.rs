@@ -1,46 +1,44 @@
-//! The host name is the gateway's name.
+use anyhow::{Context, Result};
 
-use super::{Context, File, Step, Trigger, Trouble, failed, shared};
+use super::Progress;
+use crate::files::Machine;
+use crate::settings::Settings;
 
-pub(super) const STEP: Step = Step {
-    name: "hostname",
-    properties: &["gateway-name"],
-    is_unset: |settings| settings.gateway_name.is_none(),
-    files,
-    activate,
-};
+/// What a machine is called that nobody has named.
+const DEFAULT: &str = "gatewright";
+/// Debian's own line for the machine itself (Debian Policy of /etc/hosts: 127.0.1.1).
+const ADDRESS: &str = "127.0.1.1";
 
-/// The name while nobody gave one.
-const UNNAMED: &str = "gatewright-installer";
-
-fn name<'a>(context: &'a Context<'_>) -> &'a str {
-    context.settings.gateway_name.as_deref().unwrap_or(UNNAMED)
+pub(super) fn apply(machine: &Machine, settings: &Settings, _again: bool) -> Result<Progress> {
+    let name = settings.gateway_name.as_deref().unwrap_or(DEFAULT);
+    machine.ensure("/etc/hostname", 0o644, Some(&format!("{name}\n")))?;
+    let hosts =
+        machine.read("/etc/hosts")?.unwrap_or_else(|| "127.0.0.1\tlocalhost\n::1\tlocalhost\n".into());
+    machine.ensure("/etc/hosts", 0o644, Some(&hosts_with(&hosts, name)))?;
+    if machine.is_live() {
+        nix::unistd::sethostname(name).with_context(|| format!("Cannot set the host name {name}"))?;
+    }
+    Ok(Progress::Done(Some(name.into())))
 }
 
-fn files(context: &Context<'_>) -> Result<Vec<File>, Trouble> {
-    let name = name(context);
-    let hosts = shared(context, "gateway-name", "/etc/hosts")?;
-    let mut lines: Vec<&str> =
-        hosts.lines().filter(|line| line.split_whitespace().next() != Some("127.0.1.1")).collect();
-    if !lines.iter().any(|line| line.split_whitespace().next() == Some("127.0.0.1")) {
-        lines.extend(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]);
-    }
-    // Without a line of its own, sudo and others wait for DNS to know their own machine.
-    let own = format!("127.0.1.1 {name}");
-    lines.push(&own);
-    Ok(vec![
-        File::new("/etc/hostname", Some(format!("{name}\n"))),
-        File::new("/etc/hosts", Some(lines.join("\n") + "\n")),
-    ])
+/// The text of hosts(5) with the machine's own line; all else is kept.
+fn hosts_with(hosts: &str, name: &str) -> String {
+    let mut lines: Vec<_> =
+        hosts.lines().filter(|line| line.split_whitespace().next() != Some(ADDRESS)).collect();
+    let own = format!("{ADDRESS}\t{name}");
+    lines.insert(lines.len().min(1), &own);
+    lines.join("\n") + "\n"
 }
 
-fn activate(context: &Context<'_>, _: Trigger) -> Result<String, Trouble> {
-    let name = name(context);
-    if context.system.host_name() != name {
-        context
-            .system
-            .set_host_name(name)
-            .map_err(|e| failed("gateway-name", format!("Cannot set the host name: {e}")))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_line_of_hosts() {
+        let once = hosts_with("127.0.0.1\tlocalhost\n127.0.1.1 old\n192.0.2.1 vcenter\n", "edge");
+        assert_eq!(once, "127.0.0.1\tlocalhost\n127.0.1.1\tedge\n192.0.2.1 vcenter\n");
+        assert_eq!(hosts_with(&once, "edge"), once);
+        assert_eq!(hosts_with("", "edge"), "127.0.1.1\tedge\n");
     }
-    Ok(format!("The host name is {name}."))
 }

@@ -1,9 +1,5 @@
-//! The steps that make the machine what the settings say. Each tells the files that should be there, and makes the
-//! running system follow them; both can be done again at any time.
-//!
-//! ```text
-//! settings -> files() -> written where they differ -> activate() -> recorded as done
-//! ```
+//! The steps, in their order. Each makes the machine as the settings say, from whatever state it is in: it writes files
+//! only where they differ and can be cut off anywhere.
 
 mod ca;
 mod hostname;
@@ -12,101 +8,112 @@ mod ntp;
 mod proxy;
 mod ssh_key;
 
-use std::fmt::Debug;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt;
 
-use crate::files::Owner;
-use crate::settings::Settings;
-use crate::status::Problem;
-use crate::store::Paths;
-use crate::system::System;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-/// How long a program of the system may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::files::Machine;
+use crate::settings::{Raw, Settings};
 
-/// What a step works on.
-#[derive(Debug)]
-pub(crate) struct Context<'a> {
-    pub(crate) paths: &'a Paths,
-    pub(crate) system: &'a dyn System,
-    pub(crate) settings: &'a Settings,
+pub(crate) use network::{InterfaceAddress, addresses};
+
+/// A step, by the name that status and journal have.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Name {
+    Settings,
+    Hostname,
+    Network,
+    Ca,
+    Proxy,
+    Ntp,
+    SshKey,
 }
 
-/// A file as it should be.
-#[derive(Debug)]
-pub(crate) struct File {
-    pub(crate) path: String,
-    /// Nothing where it should not be.
-    pub(crate) content: Option<String>,
-    pub(crate) mode: u32,
-    pub(crate) owner: Option<Owner>,
-}
-
-impl File {
-    fn new(path: &str, content: Option<String>) -> File {
-        File { path: path.into(), content, mode: 0o644, owner: None }
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Name::Settings => "settings",
+            Name::Hostname => "hostname",
+            Name::Network => "network",
+            Name::Ca => "ca",
+            Name::Proxy => "proxy",
+            Name::Ntp => "ntp",
+            Name::SshKey => "ssh-key",
+        })
     }
 }
 
-/// Why a step is not done.
+/// How far a step came.
 #[derive(Debug)]
-pub(crate) struct Trouble {
-    pub(crate) problem: Problem,
-    pub(crate) kind: Kind,
-}
-
-/// What helps against a trouble.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
-    /// Doing it again.
-    Failed,
-    /// Time: everything was done.
-    Waiting,
-    /// Time, and then doing it.
-    NotYet,
-}
-
-/// Why [`Step::activate`] is called.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Trigger {
-    /// Only to look: nothing changed since it was last done.
-    Look,
-    /// The files changed, or it is not known that the system follows them.
-    Changed,
-    /// It did not help the last time.
-    Retry,
+pub(crate) enum Progress {
+    /// All is as it should be; what came of it, for people.
+    Done(Option<String>),
+    /// The machine must do something by itself first; ask again soon.
+    Waiting(String),
 }
 
 /// One step.
-#[derive(Debug)]
 pub(crate) struct Step {
-    pub(crate) name: &'static str,
-    /// The properties that it cannot do without. The first stands for the step in its problems.
-    pub(crate) properties: &'static [&'static str],
-    /// Whether nothing was given: then there is nothing to activate on a machine that never had it.
-    pub(crate) is_unset: fn(&Settings) -> bool,
-    /// What should be there.
-    pub(crate) files: fn(&Context<'_>) -> Result<Vec<File>, Trouble>,
-    /// Makes the system follow the files, and says in a sentence what is now.
-    pub(crate) activate: fn(&Context<'_>, Trigger) -> Result<String, Trouble>,
+    pub(crate) name: Name,
+    /// The properties whose mistakes keep it from running.
+    pub(crate) owns: &'static [&'static str],
+    /// Further properties that it is done again for.
+    pub(crate) uses: &'static [&'static str],
+    /// Does it. `again` is false where the step was finished with the same values before, on whichever boot: then
+    /// programs only run if a file had to change.
+    pub(crate) apply: fn(&Machine, &Settings, again: bool) -> Result<Progress>,
 }
 
-/// All steps but the first, `settings`, which is reading them.
-pub(crate) const STEPS: &[Step] =
-    &[hostname::STEP, network::STEP, ca::STEP, proxy::STEP, ntp::STEP, ssh_key::STEP];
+/// In this order.
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: Name::Settings,
+        owns: &["console-endpoint", "pairing-code", "pod-cidr", "service-cidr"],
+        uses: &[],
+        apply: |_, _, _| Ok(Progress::Done(None)),
+    },
+    Step { name: Name::Hostname, owns: &["gateway-name"], uses: &[], apply: hostname::apply },
+    Step {
+        name: Name::Network,
+        owns: &["ip-address", "ip-prefix", "ip-gateway", "dns-servers", "search-domains"],
+        uses: &[],
+        apply: network::apply,
+    },
+    Step { name: Name::Ca, owns: &["proxy-ca"], uses: &[], apply: ca::apply },
+    Step {
+        name: Name::Proxy,
+        owns: &["http-proxy", "https-proxy", "no-proxy"],
+        uses: &["pod-cidr", "service-cidr", "ip-address", "ip-prefix", "ip-gateway"],
+        apply: proxy::apply,
+    },
+    Step { name: Name::Ntp, owns: &["ntp-servers"], uses: &[], apply: ntp::apply },
+    Step { name: Name::SshKey, owns: &["ssh-public-key"], uses: &[], apply: ssh_key::apply },
+];
 
-/// A trouble that goes away by itself or not; nothing was typed wrong.
-pub(crate) fn failed(key: &str, message: impl ToString) -> Trouble {
-    let hint = "It is tried again by itself; `sudo gatewright-firstboot retry` does it at once.";
-    Trouble {
-        problem: Problem { expected: String::new(), ..Problem::new(key, message.to_string(), hint) },
-        kind: Kind::Failed,
+impl Step {
+    /// Of the values that it is done with. A digest, because the journal must not hold secrets.
+    pub(crate) fn digest(&self, values: &Raw) -> String {
+        let inputs: BTreeMap<_, _> =
+            self.owns.iter().chain(self.uses).map(|key| (key, values.get(*key))).collect();
+        let json = serde_json::to_string(&inputs).expect("keys and values are strings");
+        Sha256::digest(json).iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 }
 
-/// The text of a file that we share with others; empty where there is none.
-fn shared(context: &Context<'_>, key: &str, path: &str) -> Result<String, Trouble> {
-    let content =
-        crate::files::read(&context.paths.of(path)).map_err(|e| failed(key, crate::daemon::chain(&e)))?;
-    Ok(String::from_utf8_lossy(&content.unwrap_or_default()).into_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::PROPERTIES;
+
+    #[test]
+    fn every_property_has_one_step() {
+        for property in PROPERTIES {
+            let owners = STEPS.iter().filter(|step| step.owns.contains(&property.key)).count();
+            assert_eq!(owners, 1, "{}", property.key);
+        }
+    }
 }

@@ -1,62 +1,50 @@
-//! The time servers: the given ones, or the distribution's.
+use anyhow::Result;
 
-use super::{Context, File, Kind, LIMIT, Step, Trigger, Trouble, failed, shared};
-use crate::status::Problem;
+use super::Progress;
+use crate::files::Machine;
+use crate::settings::Settings;
 
-pub(super) const STEP: Step = Step {
-    name: "ntp",
-    properties: &["ntp-servers"],
-    is_unset: |settings| settings.ntp_servers.is_empty(),
-    files,
-    activate,
-};
+/// chrony's folder of sources (chrony.conf(5), `sourcedir`).
+const OURS: &str = "/etc/chrony/sources.d/gatewright.sources";
+const DEFAULT: &str = "/etc/chrony/sources.d/default.sources";
+/// Where the image keeps the distribution's own servers.
+const KEPT: &str = "/usr/share/gatewright/chrony-default.sources";
 
-/// Where the image keeps the distribution's servers while ours are in force.
-const DEFAULT: &str = "/usr/share/gatewright/chrony-default.sources";
-
-fn files(context: &Context<'_>) -> Result<Vec<File>, Trouble> {
-    let servers = &context.settings.ntp_servers;
-    let ours: String = servers.iter().map(|server| format!("server {server} iburst\n")).collect();
-    let default = shared(context, "ntp-servers", DEFAULT)?;
-    let mut files =
-        vec![File::new("/etc/chrony/sources.d/gatewright.sources", (!ours.is_empty()).then_some(ours))];
-    if !default.is_empty() {
-        files.push(File::new("/etc/chrony/sources.d/default.sources", servers.is_empty().then_some(default)));
-    }
-    Ok(files)
-}
-
-fn activate(context: &Context<'_>, trigger: Trigger) -> Result<String, Trouble> {
-    let run = |argv: &[&str]| context.system.run(argv, LIMIT).map_err(|e| failed("ntp-servers", e));
-    if trigger != Trigger::Look {
-        let state = run(&["systemctl", "show", "--property=ActiveState", "--value", "chrony.service"])?;
-        match String::from_utf8_lossy(&state).trim() {
-            "active" | "reloading" => {
-                // Restarting it loses what it measured, so only where it does not listen.
-                run(&["chronyc", "reload", "sources"])
-                    .or_else(|_| run(&["systemctl", "try-reload-or-restart", "chrony.service"]))?;
-            }
-            // It may have read its servers already, or not.
-            "activating" | "deactivating" => {
-                return Err(Trouble {
-                    problem: Problem {
-                        expected: "chrony running, or not".into(),
-                        ..Problem::new(
-                            "ntp-servers",
-                            "chrony is still starting.",
-                            "Wait, or look at `systemctl status chrony`.",
-                        )
-                    },
-                    kind: Kind::NotYet,
-                });
-            }
-            // It reads them when it starts.
-            _ => {}
+pub(super) fn apply(machine: &Machine, settings: &Settings, again: bool) -> Result<Progress> {
+    let ours: String = settings.ntp.iter().map(|server| format!("server {server} iburst\n")).collect();
+    let default = machine.read(KEPT)?;
+    let given = !settings.ntp.is_empty();
+    let mut changed = machine.ensure(OURS, 0o644, given.then_some(&ours))?;
+    // Servers that were given are the only ones: the others may not be reachable, or not be allowed.
+    changed |= machine.ensure(DEFAULT, 0o644, default.as_deref().filter(|_| !given))?;
+    if changed || again {
+        // chronyd reads the folder when it starts; where it has not yet, there is nothing to tell it.
+        if machine.run("systemctl", &["is-active", "--quiet", "chrony.service"]).is_ok() {
+            machine.run("chronyc", &["reload", "sources"])?;
         }
     }
-    let servers = &context.settings.ntp_servers;
-    Ok(match servers.len() {
-        0 => "The time comes from the distribution's servers.".into(),
-        _ => format!("The time comes from {}.", servers.join(", ")),
-    })
+    Ok(Progress::Done(given.then(|| settings.ntp.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_servers_are_the_only_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::at(dir.path());
+        machine.ensure(KEPT, 0o644, Some("pool debian iburst\n")).unwrap();
+        let given =
+            Settings { ntp: vec!["ntp.example.com".into(), "192.0.2.123".into()], ..Settings::default() };
+        apply(&machine, &given, true).unwrap();
+        assert_eq!(
+            machine.read(OURS).unwrap().unwrap(),
+            "server ntp.example.com iburst\nserver 192.0.2.123 iburst\n"
+        );
+        assert_eq!(machine.read(DEFAULT).unwrap(), None);
+        apply(&machine, &Settings::default(), true).unwrap();
+        assert_eq!(machine.read(OURS).unwrap(), None);
+        assert_eq!(machine.read(DEFAULT).unwrap().unwrap(), "pool debian iburst\n");
+    }
 }

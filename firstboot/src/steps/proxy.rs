@@ -1,84 +1,133 @@
-//! The proxy, told to everything that would ask: login sessions, units, apt, containerd.
+//! The proxy, for everything that runs: logins (`/etc/environment`), services, apt, containerd.
 
-use super::{Context, File, LIMIT, Step, Trigger, Trouble, failed, shared};
-use crate::files::with_block;
+use anyhow::Result;
 
-pub(super) const STEP: Step = Step {
-    name: "proxy",
-    properties: &["http-proxy", "https-proxy", "no-proxy"],
-    is_unset: |settings| settings.proxy.is_none(),
-    files,
-    activate,
-};
+use super::Progress;
+use crate::files::Machine;
+use crate::settings::{Proxy, Settings};
 
 const ENVIRONMENT: &str = "/etc/environment";
+const SERVICES: &str = "/etc/systemd/system.conf.d/10-gatewright-proxy.conf";
+const APT: &str = "/etc/apt/apt.conf.d/90gatewright-proxy";
+const CONTAINERD: &str = "/etc/systemd/system/containerd.service.d/http-proxy.conf";
 
-/// What is never reached through a proxy: the machine, the metadata address (pods do not start without), the cluster.
-const ALWAYS_DIRECT: [&str; 5] = ["localhost", "127.0.0.1", "169.254.169.254", ".svc", ".cluster.local"];
+const BEGIN: &str = "# begin: written by gatewright-firstboot";
+const END: &str = "# end: written by gatewright-firstboot";
 
-fn files(context: &Context<'_>) -> Result<Vec<File>, Trouble> {
-    let settings = context.settings;
-    let (mut variables, mut apt) = (Vec::new(), None);
-    if let Some(proxy) = &settings.proxy {
-        let subnets =
-            [settings.pod_cidr, settings.service_cidr, settings.network.address.map(|it| it.address.trunc())];
-        let mut direct: Vec<String> = Vec::new();
-        let added = ALWAYS_DIRECT.into_iter().map(String::from);
-        for entry in proxy
-            .no_proxy
-            .iter()
-            .cloned()
-            .chain(added)
-            .chain(subnets.iter().flatten().map(ToString::to_string))
-        {
-            if !direct.contains(&entry) {
-                direct.push(entry);
-            }
-        }
-        let (http, https, none) = (proxy.http.expose(), proxy.https.expose(), direct.join(","));
-        for (name, value) in [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", &none)] {
-            // Both spellings: curl reads one, Go the other.
-            variables.push((name.to_string(), value.to_string()));
-            variables.push((name.to_lowercase(), value.to_string()));
-        }
-        let mut lines = format!("Acquire::http::Proxy \"{http}\";\nAcquire::https::Proxy \"{https}\";\n");
-        // apt knows exact hosts only.
-        for host in
-            proxy.no_proxy.iter().filter(|entry| !entry.starts_with('.') && !entry.contains(['/', ':']))
-        {
-            lines.push_str(&format!(
-                "Acquire::http::Proxy::{host} \"DIRECT\";\nAcquire::https::Proxy::{host} \"DIRECT\";\n"
-            ));
-        }
-        apt = Some(lines);
+pub(super) fn apply(machine: &Machine, settings: &Settings, again: bool) -> Result<Progress> {
+    let variables = settings.proxy.as_ref().map(|proxy| variables(proxy, settings));
+    let environment = machine.read(ENVIRONMENT)?.unwrap_or_default();
+    let mut changed =
+        machine.ensure(ENVIRONMENT, 0o644, Some(&with_block(&environment, variables.as_deref())))?;
+    let manager = variables.as_ref().map(|variables| {
+        let all: Vec<_> = variables.iter().map(|(name, value)| unit_word(name, value)).collect();
+        format!("[Manager]\nDefaultEnvironment={}\n", all.join(" "))
+    });
+    changed |= machine.ensure(SERVICES, 0o600, manager.as_deref())?;
+    let containerd = variables.as_ref().map(|variables| {
+        variables.iter().fold("[Service]\n".to_string(), |text, (name, value)| {
+            format!("{text}Environment={}\n", unit_word(name, value))
+        })
+    });
+    changed |= machine.ensure(CONTAINERD, 0o600, containerd.as_deref())?;
+    let apt = settings.proxy.as_ref().map(|proxy| {
+        format!(
+            "Acquire::http::Proxy \"{}\";\nAcquire::https::Proxy \"{}\";\n",
+            proxy.http.expose(),
+            proxy.https.expose()
+        )
+    });
+    // Everybody's apt reads it, as everybody reads /etc/environment.
+    machine.ensure(APT, 0o644, apt.as_deref())?;
+    if changed || again {
+        machine.run("systemctl", &["daemon-reload"])?;
     }
-    // Values have no quotes, blanks or backslashes; a percent sign would begin a specifier of systemd.
-    let quoted: Vec<String> =
-        variables.iter().map(|(name, value)| format!("\"{name}={}\"", value.replace('%', "%%"))).collect();
-    let unit = |text: String| (!variables.is_empty()).then_some(text);
-    let system = unit(format!("[Manager]\nDefaultEnvironment={}\n", quoted.join(" ")));
-    let containerd = unit(format!(
-        "[Service]\n{}",
-        quoted.iter().map(|it| format!("Environment={it}\n")).collect::<String>()
-    ));
-
-    let environment = shared(context, "http-proxy", ENVIRONMENT)?;
-    let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let with = with_block(&environment, &lines);
-    let secret = |path, content| File { mode: 0o600, ..File::new(path, content) };
-    Ok(vec![
-        File::new(ENVIRONMENT, Some(with)),
-        File::new("/etc/apt/apt.conf.d/90gatewright-proxy", apt),
-        secret("/etc/systemd/system.conf.d/10-gatewright-proxy.conf", system),
-        secret("/etc/systemd/system/containerd.service.d/http-proxy.conf", containerd),
-    ])
+    Ok(Progress::Done(settings.proxy.as_ref().map(|_| "HTTP and HTTPS go through the proxy".into())))
 }
 
-fn activate(context: &Context<'_>, trigger: Trigger) -> Result<String, Trouble> {
-    if trigger != Trigger::Look {
-        let argv = ["systemctl", "daemon-reload"];
-        context.system.run(&argv, LIMIT).map_err(|e| failed("http-proxy", e))?;
+/// In both cases: programs read one or the other.
+fn variables(proxy: &Proxy, settings: &Settings) -> Vec<(String, String)> {
+    let no_proxy = no_proxy(proxy, settings);
+    [("HTTP_PROXY", proxy.http.expose()), ("HTTPS_PROXY", proxy.https.expose()), ("NO_PROXY", &no_proxy)]
+        .into_iter()
+        .flat_map(|(name, value)| {
+            [(name.to_string(), value.to_string()), (name.to_lowercase(), value.to_string())]
+        })
+        .collect()
+}
+
+/// What is given, and what is always near: this machine, its subnet, the metadata address, pods and services.
+fn no_proxy(proxy: &Proxy, settings: &Settings) -> String {
+    let own = settings.address.as_ref().map(|wanted| wanted.address.trunc());
+    let nets = [own, settings.pods, settings.services].into_iter().flatten().map(|net| net.to_string());
+    let fixed = ["localhost", "127.0.0.1", "169.254.169.254", ".svc", ".cluster.local"].map(String::from);
+    let mut all: Vec<String> = Vec::new();
+    for item in proxy.no_proxy.iter().cloned().chain(fixed).chain(nets) {
+        if !all.contains(&item) {
+            all.push(item);
+        }
     }
-    let known = context.settings.proxy.is_some();
-    Ok(if known { "Sessions, units, apt and containerd know the proxy." } else { "No proxy." }.into())
+    all.join(",")
+}
+
+/// A variable as a word of a unit file (systemd.syntax(7)): specifiers begin with `%`.
+fn unit_word(name: &str, value: &str) -> String {
+    format!("\"{name}={}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+}
+
+/// The text of /etc/environment (pam_env(8)) with our variables at its end, or without.
+fn with_block(text: &str, variables: Option<&[(String, String)]>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line {
+            BEGIN => inside = true,
+            END => inside = false,
+            _ if inside => {}
+            line => lines.push(line.into()),
+        }
+    }
+    if let Some(variables) = variables {
+        lines.push(BEGIN.into());
+        // URLs and host names have no quotes left in them.
+        lines.extend(variables.iter().map(|(name, value)| format!("{name}=\"{value}\"")));
+        lines.push(END.into());
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::parse;
+
+    #[test]
+    fn files_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::at(dir.path());
+        machine.ensure(ENVIRONMENT, 0o644, Some("LANG=C.UTF-8\n")).unwrap();
+        let raw = [
+            ("http-proxy", "http://user:p%25ss@192.0.2.8:3128/"),
+            ("https-proxy", "http://proxy.example.com:3129"),
+            ("no-proxy", "vcenter.example.com .corp.example.com,localhost"),
+            ("ip-address", "192.0.2.10/24"),
+            ("ip-gateway", "192.0.2.1"),
+            ("dns-servers", "192.0.2.53"),
+        ];
+        let parsed = parse(&raw.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect());
+        assert_eq!(parsed.problems, []);
+        for _ in 0..2 {
+            apply(&machine, &parsed.settings, false).unwrap();
+        }
+        let all: Vec<_> = [ENVIRONMENT, SERVICES, APT, CONTAINERD]
+            .iter()
+            .map(|path| format!("== {path}\n{}", machine.read(path).unwrap().unwrap()))
+            .collect();
+        insta::assert_snapshot!(all.join("\n"));
+        apply(&machine, &Settings::default(), false).unwrap();
+        assert_eq!(machine.read(ENVIRONMENT).unwrap().unwrap(), "LANG=C.UTF-8\n");
+        for path in [SERVICES, APT, CONTAINERD] {
+            assert_eq!(machine.read(path).unwrap(), None);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! machines. Names are read by namespace and only the root's own `PropertySection` counts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
@@ -17,11 +18,17 @@ const MAX_LENGTH: usize = 1 << 20;
 /// Deeper than any document is nested.
 const MAX_DEPTH: usize = 32;
 
-/// What the hypervisor says.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// What the hypervisor says. `Debug` shows keys only: values may be secrets.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Environment {
     /// Values by key, as they were given. May hold secrets.
     pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("properties", &self.properties.keys()).finish()
+    }
 }
 
 /// Why a document is no OVF environment.
