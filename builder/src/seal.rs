@@ -77,6 +77,12 @@ pub(crate) fn seal(tree: &Path) -> Result<()> {
     // Empty, not absent: systemd makes one at boot and writes it here, without the presets of a "first boot".
     fs::write("/etc/machine-id", "").context("Cannot empty /etc/machine-id")?;
 
+    // What packages set up is up to date: without these, systemd would do it all again at the first boot
+    // (systemd-update-done.service(8)). The archive gives them the time of /usr.
+    for stamp in ["/etc/.updated", "/var/.updated"] {
+        fs::write(stamp, "").with_context(|| format!("Cannot write {stamp}"))?;
+    }
+
     let shadow = fs::read_to_string("/etc/shadow").context("Cannot read /etc/shadow")?;
     if let Some(user) = user_with_password(&shadow) {
         bail!(
