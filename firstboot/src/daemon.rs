@@ -265,7 +265,7 @@ impl Daemon<'_> {
             steps,
             missing: self.parsed.missing.iter().map(|key| (*key).into()).collect(),
             notes: self.notes.iter().chain(&self.parsed.notes).cloned().collect(),
-            settings: settings::shown(&self.values.effective()),
+            settings: settings::shown(&self.values.effective(), &self.parsed),
             addresses: if with_addresses { addresses()? } else { Vec::new() },
             source: self.source.into(),
             revision: self.values.revision,

@@ -192,8 +192,8 @@ mod tests {
             state: overall(&steps),
             steps,
             missing: parsed.missing.iter().map(|key| (*key).into()).collect(),
+            settings: settings::shown(&raw, &parsed),
             notes: parsed.notes,
-            settings: settings::shown(&raw),
             addresses: vec![InterfaceAddress {
                 interface: "ens192".into(),
                 address: "192.0.2.10".parse().unwrap(),

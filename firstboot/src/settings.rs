@@ -133,7 +133,10 @@ impl<'a> Reader<'a> {
             }
         };
         let value = self.raw.get(key).and_then(|value| given(value));
-        let shown = value.filter(|value| !property.secret && !value.contains("PRIVATE KEY")).map(shorten);
+        // A key or a login that strayed into another property is a secret all the same.
+        let strayed =
+            |value: &str| value.contains("PRIVATE KEY") || value.contains('@') && value.contains(":/");
+        let shown = value.filter(|value| !property.secret && !strayed(value)).map(shorten);
         let what = match (value, &shown) {
             (None, _) => "is not set".to_string(),
             (Some(_), Some(shown)) => format!("is `{shown}`"),
@@ -523,7 +526,8 @@ fn ssh_keys(text: &str) -> Result<Vec<String>, String> {
 
 /// A proxy's URL without its trailing slash.
 fn proxy_url(text: &str) -> Result<String, &'static str> {
-    let url = Url::parse(text).map_err(|_| "it is no URL")?;
+    // The parser repairs a missing slash; whoever types one has perhaps lost more.
+    let url = Url::parse(text).ok().filter(|_| text.contains("://")).ok_or("it is no URL")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("it does not begin with http:// or https://");
     }
@@ -567,13 +571,24 @@ fn certificates(text: &str) -> Result<Vec<Vec<u8>>, String> {
     if all.is_empty() { Err("it holds no certificate".into()) } else { Ok(all) }
 }
 
-/// Values for people: secrets only say that they are set.
-pub(crate) fn shown(raw: &Raw) -> BTreeMap<String, String> {
+/// Values for people, as they count: secrets only say that they are set, and so do wrong values that may hold one.
+pub(crate) fn shown(raw: &Raw, parsed: &Parsed) -> BTreeMap<String, String> {
+    let settings = &parsed.settings;
     PROPERTIES
         .iter()
         .filter_map(|property| {
             let value = raw.get(property.key).and_then(|value| given(value)).or(given(property.default))?;
-            Some((property.key.to_string(), if property.secret { "(set)".into() } else { value.to_string() }))
+            let hidden = parsed
+                .problems
+                .iter()
+                .any(|problem| problem.property == property.key && problem.given.is_none());
+            let value = match property.key {
+                _ if property.secret || hidden => "(set)",
+                "gateway-name" => settings.gateway_name.as_deref().unwrap_or(value),
+                "console-endpoint" => settings.console_endpoint.as_deref().unwrap_or(value),
+                _ => value,
+            };
+            Some((property.key.to_string(), value.to_string()))
         })
         .collect()
 }

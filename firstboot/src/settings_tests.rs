@@ -78,6 +78,7 @@ const WRONG: &[(&[Pair], Pair, &str, &str)] = &[
     (&PROXY, ("https-proxy", "null"), "https-proxy", "set together"),
     (&PROXY, ("no-proxy", ""), "no-proxy", "set together"),
     (&PROXY, ("http-proxy", "192.0.2.8:3128"), "http-proxy", "URL"),
+    (&PROXY, ("http-proxy", "http:/192.0.2.8:3128"), "http-proxy", "no URL"),
     (&PROXY, ("https-proxy", "socks5://192.0.2.8:3128"), "https-proxy", "http://"),
     (&PROXY, ("http-proxy", "http://192.0.2.8:3128/path"), "http-proxy", "after the port"),
     (&PROXY, ("no-proxy", "http://a.example"), "no-proxy", "http://a.example"),
@@ -246,10 +247,24 @@ fn secrets_are_not_shown() {
         ("no-proxy", "a"),
     ]);
     let parsed = parse(&values);
-    let text = format!("{parsed:?} {:?}", shown(&values));
+    let text = format!("{parsed:?} {:?}", shown(&values, &parsed));
     assert!(!text.contains("hidden") && !text.contains("\"12\""), "{text}");
-    let key = parse(&raw(&[("ssh-public-key", "-----BEGIN OPENSSH PRIVATE KEY----- b3Blbn")]));
-    assert!(!format!("{:?}", key.problems).contains("b3Blbn"));
+    for (key, value) in [
+        ("ssh-public-key", "-----BEGIN OPENSSH PRIVATE KEY----- hidden"),
+        ("console-endpoint", "https://me:hidden@c"),
+    ] {
+        let values = raw(&[(key, value)]);
+        let parsed = parse(&values);
+        let text = format!("{parsed:?} {:?}", shown(&values, &parsed));
+        assert!(!text.contains("hidden"), "{text}");
+    }
+    let values = raw(&[("gateway-name", "Edge"), ("console-endpoint", "c.example/")]);
+    let shown = shown(&values, &parse(&values));
+    assert_eq!(
+        (shown["gateway-name"].as_str(), shown["console-endpoint"].as_str()),
+        ("edge", "https://c.example"),
+        "as it counts"
+    );
 }
 
 proptest! {
