@@ -33,11 +33,9 @@ pub fn for_each<T: Send>(
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(case) = next else { break };
                     let name = name(&case);
+                    let slot = slot(Kind::Container);
                     let start = Instant::now();
-                    let result = catch_unwind(AssertUnwindSafe(|| {
-                        let _slot = slot(Kind::Container)?;
-                        try_one(case)
-                    }));
+                    let result = catch_unwind(AssertUnwindSafe(|| slot.and_then(|_slot| try_one(case))));
                     let failure = match result {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(format!("{error:#}")),

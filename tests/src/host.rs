@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::container::Container;
 use crate::fabric::{Fabric, Network};
@@ -167,7 +167,7 @@ impl Host {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&mut self)));
         match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(error).with_context(|| self.container.evidence()),
+            Ok(Err(error)) => bail!("{error:#}\n{}", self.container.evidence()),
             Err(panic) => match panic.downcast_ref::<String>() {
                 Some(words) => bail!("{words}\n{}", self.container.evidence()),
                 None => std::panic::resume_unwind(panic),

@@ -87,7 +87,7 @@ fn containers_come_and_go() {
             host.start()?;
             let address = IpAddr::V4(host.wait_address(SOON)?);
             ssh::banner(network.fabric(), address, SOON)?;
-            let first = host.sh("echo kept > /root/kept; cat /etc/ssh/*.pub")?;
+            let keys = host.sh("echo kept > /root/kept; cat /etc/ssh/*.pub")?;
             host.power_cut();
             host.start()?;
             let address = IpAddr::V4(host.wait_address(SOON)?);

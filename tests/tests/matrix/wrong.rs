@@ -91,7 +91,7 @@ pub(crate) fn cases() -> Vec<Case> {
         proxy("http-proxy", ""),
         proxy("http-proxy", "socks5://10.77.0.1:1080"),
         proxy("http-proxy", "http://10.77.0.1:99999"),
-        secret(&["hunter2"], proxy("http-proxy", "http:/me:hunter2@10.77.0.1:3128")),
+        secret(&["hunter2"], proxy("http-proxy", "http://me:hunter2@:3128")),
         proxy("https-proxy", " "),
         proxy("https-proxy", "http://10.77.0.1:3128/path"),
         secret(&["hunter2"], proxy("https-proxy", "ftp://me:hunter2@10.77.0.1:3128")),
@@ -166,15 +166,16 @@ fn try_one(host: &mut Host, mut case: Case) -> Result<()> {
         format!("{} is not blamed: {:?}", case.property, status.problems().collect::<Vec<_>>())
     })?;
     let given = case.given.iter().find(|(key, value)| *key == case.property && !is_blank(value));
+    // Nothing of a secret is told; long values are cut, and of files nobody wants more than the size.
+    let quoted =
+        !["pairing-code", "http-proxy", "https-proxy", "proxy-ca", "ssh-public-key"].contains(&case.property);
     match (&problem.given, given) {
-        (Some(shown), Some((_, value))) if case.secrets.is_empty() => {
-            // Long values are cut, files only counted.
-            let begins = value.chars().take(40).collect::<String>();
-            let counted = ["proxy-ca", "ssh-public-key"].contains(&case.property);
-            ensure!(shown.starts_with(begins.trim()) || counted, "given is {shown:?}, it was {value:?}");
+        (shown, Some((_, value))) if quoted && case.secrets.is_empty() => {
+            let begins: String = value.chars().take(40).collect();
+            let told = shown.as_ref().is_some_and(|shown| shown.starts_with(begins.trim()));
+            ensure!(told, "it does not say what was given: {shown:?}, it was {value:?}");
         }
-        (given, None) => ensure!(given.is_none(), "given is {given:?}, nothing was given"),
-        (None, Some(_)) => ensure!(!case.secrets.is_empty(), "the problem does not say what was given"),
+        (shown, None) => ensure!(shown.is_none(), "nothing was given, it says {shown:?}"),
         _ => {}
     }
     ensure!(!problem.expected.is_empty() && !problem.message.is_empty(), "{problem:?}");
