@@ -1,5 +1,7 @@
 //! What people read: help and errors. Builds themselves are tested in `tests/`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use std::path::Path;
 use std::process::Command;
 

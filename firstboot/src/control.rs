@@ -20,6 +20,9 @@ const UNIT: &str = "gatewright-firstboot.service";
 /// How long `set` and `retry` wait for the steps.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long `status` waits for a daemon that has not begun.
+const STARTING: Duration = Duration::from_secs(20);
+
 /// A mistake of who typed the command, with the way out.
 #[derive(Debug)]
 pub(crate) struct Mistake {
@@ -41,7 +44,14 @@ fn mistake(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error
 
 /// Prints the status.
 pub(crate) fn status(machine: &Machine, json: bool, out: &mut dyn Write) -> Result<()> {
-    let status = Status::read(machine)?.ok_or_else(|| {
+    let begun = Instant::now();
+    let mut status = Status::read(machine)?;
+    // Whoever logs in as soon as they can may be here before the daemon.
+    while status.is_none() && begun.elapsed() < STARTING {
+        std::thread::sleep(Duration::from_millis(200));
+        status = Status::read(machine)?;
+    }
+    let status = status.ok_or_else(|| {
         mistake(
             "First boot has not begun since this machine was started",
             format!("look at `systemctl status {UNIT}`"),

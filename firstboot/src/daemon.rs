@@ -100,10 +100,11 @@ impl Daemon<'_> {
             screen: Screen::new(screens),
             published: None,
         };
-        daemon.read_values()?;
         daemon.parse();
         daemon.publish(false)?;
         notify_ready();
+        daemon.read_values()?;
+        daemon.parse();
         Ok(daemon)
     }
 

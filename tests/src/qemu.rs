@@ -244,11 +244,11 @@ impl Machine {
     }
 
     fn check_running(&mut self) -> Result<()> {
-        if let Some(running) = &mut self.running {
-            if let Some(status) = running.process.try_wait()? {
-                let said = fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
-                bail!("QEMU ended with {status}: {}", said.trim());
-            }
+        if let Some(running) = &mut self.running
+            && let Some(status) = running.process.try_wait()?
+        {
+            let said = fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
+            bail!("QEMU ended with {status}: {}", said.trim());
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //!
 //! Builds use the package cache and the layers that `make test` has filled; a failing one leaves nothing in either.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::chown;

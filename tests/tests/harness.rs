@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gatewright_tests::cases;
 use gatewright_tests::container::Container;
-use gatewright_tests::fabric::{Fabric, Namespace};
+use gatewright_tests::fabric::{Fabric, Namespace, Network};
 use gatewright_tests::figures::Timed;
 use gatewright_tests::prerequisites::{self, Host};
 use gatewright_tests::process::wait_for;
@@ -107,7 +107,7 @@ fn containers_come_and_go() {
 }
 
 /// The names under which a host and its fabric exist on this machine.
-fn names_of(host: &Container, network: &gatewright_tests::fabric::Network) -> Vec<String> {
+fn names_of(host: &Container, network: &Network) -> Vec<String> {
     vec![host.name().to_owned(), network.fabric().name().to_owned()]
 }
 

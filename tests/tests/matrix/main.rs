@@ -1,6 +1,6 @@
 //! Every property of the installer, right and wrong, on the image's tree with real systemd.
 //!
-//! `right` and `wrong` are tables; `network`, `boots` and `environments` what does not fit into one.
+//! `right` and `wrong` are tables; `boots` and `environments` have what does not fit into one.
 
 mod boots;
 mod environments;
