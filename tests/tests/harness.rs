@@ -116,9 +116,9 @@ fn names_of(host: &Container, network: &Network) -> Vec<String> {
 /// Where this machine still knows any of the names.
 fn left_behind(names: &[String]) -> Vec<String> {
     let mut found = Vec::new();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has it");
     let mut folders = vec!["/run/netns".into(), "/sys/fs/cgroup".into()];
-    folders.extend(fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path()));
+    folders.extend(fs::read_dir("/sys/fs/cgroup").expect("Linux has it").flatten().map(|entry| entry.path()));
     for name in names {
         found.extend(
             folders
@@ -128,7 +128,7 @@ fn left_behind(names: &[String]) -> Vec<String> {
                 .map(|path| path.display().to_string()),
         );
         found.extend(mounts.lines().filter(|line| line.contains(&format!("/{name}/"))).map(str::to_owned));
-        for process in fs::read_dir("/proc").unwrap().flatten() {
+        for process in fs::read_dir("/proc").expect("Linux has it").flatten() {
             let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command).contains(&format!("{name}/")) {
                 found.push(process.path().display().to_string());

@@ -1,7 +1,7 @@
 //! The disk that ships, in QEMU: what a container cannot show.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gatewright_tests::bench::{BOOT_TIMEOUT, daemon_rss_kib};
@@ -71,8 +71,9 @@ impl Bench {
 fn shipped_disk_boots_securely_and_keeps_its_settings() {
     let test = "installer_disk::firmware";
     let Some(image) = prerequisites::image(test, Host::Machine) else { return };
+    let bench = Bench::new(image).unwrap();
     let _timed = Timed::new(test);
-    firmware(Bench::new(image).unwrap()).unwrap();
+    firmware(bench).unwrap();
 }
 
 fn firmware(bench: Bench) -> Result<()> {
@@ -128,8 +129,9 @@ fn firmware(bench: Bench) -> Result<()> {
 fn kernel_finds_pvscsi_and_vmxnet3() {
     let test = "installer_disk::pvscsi";
     let Some(image) = prerequisites::image(test, Host::Machine) else { return };
+    let bench = Bench::new(image).unwrap();
     let _timed = Timed::new(test);
-    pvscsi(Bench::new(image).unwrap()).unwrap();
+    pvscsi(bench).unwrap();
 }
 
 fn pvscsi(bench: Bench) -> Result<()> {
@@ -168,8 +170,9 @@ fn pvscsi(bench: Bench) -> Result<()> {
 fn power_cut_of_the_disk_in_first_boot() {
     let test = "installer_disk::power_cut";
     let Some(image) = prerequisites::image(test, Host::Machine) else { return };
+    let bench = Bench::new(image).unwrap();
     let _timed = Timed::new(test);
-    power_cut(test, Bench::new(image).unwrap()).unwrap();
+    power_cut(test, bench).unwrap();
 }
 
 fn power_cut(test: &str, bench: Bench) -> Result<()> {
@@ -200,17 +203,19 @@ fn power_cut(test: &str, bench: Bench) -> Result<()> {
 
 /// Waits for the daemon to be done, and looks for failures.
 fn is_configured(session: &Session) -> Result<Status> {
-    let start = Instant::now();
-    let status = loop {
-        let said = session.sh("gatewright-firstboot status --json")?;
+    let mut said = String::new();
+    let status = wait_for("state configured", BOOT_TIMEOUT, || {
+        // sshd may be quicker than the daemon: then there is no status of this boot yet.
+        let output = session.exec("gatewright-firstboot status --json")?;
+        said = output.stdout + &output.stderr;
+        if output.code != 0 {
+            return Ok(None);
+        }
         let status: Status =
             serde_json::from_str(&said).with_context(|| format!("`status --json` said {said}"))?;
-        if status.state == "configured" {
-            break status;
-        }
-        ensure!(start.elapsed() < BOOT_TIMEOUT, "not configured: {said}");
-        std::thread::sleep(Duration::from_millis(500));
-    };
+        Ok((status.state == "configured").then_some(status))
+    })
+    .with_context(|| said.clone())?;
     // Units that are still starting may yet fail.
     let running = session.exec("systemctl is-system-running --wait")?;
     ensure!(
