@@ -38,18 +38,19 @@ impl Source {
 pub(crate) fn read() -> Result<Option<(Source, Raw)>> {
     // Where there are devices, a drive may still be on its way.
     let has_devices = Path::new("/run/udev/control").exists();
-    if has_devices {
-        // Where this fails, the drive is looked for all the same.
-        let _ = run("udevadm", &["settle", "--timeout=5"]);
-    }
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
         if let Some(found) = read_now()? {
             return Ok(Some(found));
         }
-        if !has_devices || !drives().is_empty() {
+        if !has_devices || (look > 0 && !drives().is_empty()) {
             break;
         }
-        std::thread::sleep(Duration::from_secs(1));
+        if look == 0 {
+            // Where this fails, the drive is looked for all the same.
+            let _ = run("udevadm", &["settle", "--timeout=5"]);
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
     Ok(None)
 }
@@ -79,8 +80,8 @@ const NAMES: [&str; 3] = ["ovf-env.xml", "ovf_env.xml", "ovfenv.xml"];
 /// The longest document that is read; one more byte shows that it is longer.
 const MAX_LENGTH: u64 = (1 << 20) + 1;
 
-/// How often a machine that shows no drive is asked for one, a second apart.
-const LOOKS: usize = 4;
+/// How often a machine that shows no drive is asked for one: at once, with its devices there, then a second apart.
+const LOOKS: usize = 5;
 
 fn cd_rom() -> Result<Option<Vec<u8>>> {
     for drive in drives() {

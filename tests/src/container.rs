@@ -21,7 +21,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::fabric::{Namespace, Network, Port};
 use crate::image::Tree;
-use crate::process::{self, kill_hard, wait_for};
+use crate::process::{self, wait_for};
 use crate::run::Run;
 use crate::ssh;
 use crate::status::{self, Status};
@@ -320,6 +320,24 @@ impl Container {
         self.read(SCREEN)
     }
 
+    /// Waits until the screen is as wanted: it is drawn a moment after the status is written.
+    ///
+    /// # Errors
+    /// After `timeout`, with what it showed last.
+    pub fn wait_screen(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<String> {
+        let mut last = String::new();
+        wait_for(&format!("screen that {what}"), timeout, || {
+            last = self.screen().unwrap_or_default();
+            Ok(wanted(&last).then(|| last.clone()))
+        })
+        .with_context(|| format!("it showed\n{last}"))
+    }
+
     /// The daemon's status now; `None` if it has not published one in this boot yet.
     ///
     /// # Errors
@@ -406,13 +424,7 @@ impl Container {
     /// Power cut: `kill -9` of everything at once. What was written stays.
     pub fn power_cut(&mut self) {
         if let Some(mut running) = self.running.take() {
-            // The end of nspawn, PID 1 of its namespace, is the end of all in it; unshare reports that.
-            let inner = process::children(running.process.id());
-            inner.iter().copied().for_each(kill_hard);
-            if inner.is_empty() {
-                kill_hard(running.process.id());
-            }
-            let _ = running.process.wait();
+            process::stop_group(&mut running.process);
         }
         remove_cgroups(|name| name == self.name);
     }

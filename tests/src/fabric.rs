@@ -205,8 +205,7 @@ impl Network {
     /// When the server cannot be started again.
     pub fn set_dhcp(&self, on: bool) -> Result<()> {
         let mut dnsmasq = self.dnsmasq.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = dnsmasq.kill();
-        let _ = dnsmasq.wait();
+        process::stop_group(&mut dnsmasq);
         *dnsmasq = start_dnsmasq(&self.fabric, self.number, &self.folder, on)?;
         Ok(())
     }
@@ -268,24 +267,26 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let dnsmasq = self.dnsmasq.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = dnsmasq.kill();
-        let _ = dnsmasq.wait();
+        process::stop_group(self.dnsmasq.get_mut().unwrap_or_else(PoisonError::into_inner));
         let _ = self.fabric.namespace.ip(&format!("link del br{}\n", self.number));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
 fn start_dnsmasq(fabric: &Fabric, number: u8, folder: &Path, dhcp: bool) -> Result<Child> {
-    let mut command = fabric.command("dnsmasq");
+    let mut command = process::guarded_group("nsenter");
     command
+        .arg(format!("--net={}", fabric.namespace.path().display()))
+        .args(["--", "dnsmasq"])
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces", "--except-interface=lo"])
         .args(["--no-hosts", "--no-resolv", "--pid-file=", "--user=root"])
         .arg(format!("--interface=br{number}"))
         .arg(format!("--domain=net{number}.test"))
         .arg(format!("--address=/{FABRIC_NAME}/10.77.{number}.1"))
         .arg(format!("--log-facility={}", folder.join("dnsmasq.log").display()))
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        // It has its log; unshare complains that it cannot die of SIGKILL once more, as its child did.
+        .stderr(Stdio::null());
     if dhcp {
         command
             .args(["--no-ping", "--dhcp-authoritative"])

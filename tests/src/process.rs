@@ -22,6 +22,15 @@ pub fn guarded(program: &str) -> Command {
     command
 }
 
+/// As [`guarded`], for programs that change their own rights, at which the kernel forgets what to do when the parent ends.
+/// A shell waits for them instead, as PID 1 of a PID namespace: its end is theirs.
+#[must_use]
+pub fn guarded_group(program: &str) -> Command {
+    let mut command = guarded("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--", "sh", "-c", "\"$@\" & wait", "sh", program]);
+    command
+}
+
 /// Starts a command from a thread that lives as long as the process: the kernel delivers "parent died" when the *thread*
 /// that forked ends, and test threads come and go.
 ///
@@ -87,6 +96,18 @@ pub fn children(pid: u32) -> Vec<u32> {
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect()
+}
+
+/// `kill -9` of the namespace around which the child (`unshare --fork`) waits: with its PID 1 ends all in it. When this
+/// returns, it has ended.
+pub fn stop_group(unshare: &mut Child) {
+    let inner = children(unshare.id());
+    inner.iter().copied().for_each(kill_hard);
+    if inner.is_empty() {
+        // It had not come to that.
+        kill_hard(unshare.id());
+    }
+    let _ = unshare.wait();
 }
 
 /// `kill -9` of one process. That it has ended already is not an error.

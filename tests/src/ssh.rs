@@ -146,12 +146,14 @@ async fn log_in(host: IpAddr, key: &Arc<PrivateKey>, deadline: Instant) -> Resul
     let config = Arc::new(client::Config { nodelay: true, ..Default::default() });
     loop {
         // An emulated machine takes seconds for a handshake; one that lost its power never answers.
+        let mut refused = false;
         let attempt = tokio::time::timeout(Duration::from_secs(15), async {
             let mut handle = client::connect(Arc::clone(&config), (host, 22), AnyHost).await?;
             let key = PrivateKeyWithHashAlg::new(Arc::clone(key), None);
             if handle.authenticate_publickey(USER, key).await?.success() {
                 Ok(handle)
             } else {
+                refused = true;
                 bail!("{USER}@{host} refused the key")
             }
         });
@@ -163,7 +165,8 @@ async fn log_in(host: IpAddr, key: &Arc<PrivateKey>, deadline: Instant) -> Resul
         if Instant::now() >= deadline {
             return Err(error.context(format!("no SSH login at {host}")));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // sshd locks out for a while who is refused too often (PerSourcePenalties).
+        tokio::time::sleep(Duration::from_millis(if refused { 5000 } else { 100 })).await;
     }
 }
 

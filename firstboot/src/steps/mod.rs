@@ -25,24 +25,24 @@ pub(crate) use network::{InterfaceAddress, addresses};
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Name {
     Settings,
+    SshKey,
     Hostname,
     Network,
     Ca,
     Proxy,
     Ntp,
-    SshKey,
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Name::Settings => "settings",
+            Name::SshKey => "ssh-key",
             Name::Hostname => "hostname",
             Name::Network => "network",
             Name::Ca => "ca",
             Name::Proxy => "proxy",
             Name::Ntp => "ntp",
-            Name::SshKey => "ssh-key",
         })
     }
 }
@@ -76,6 +76,8 @@ pub(crate) const STEPS: &[Step] = &[
         uses: &[],
         apply: |_, _, _| Ok(Progress::Done(None)),
     },
+    // Before all that can go wrong, and before anybody tries: sshd locks out for a while who comes without a key.
+    Step { name: Name::SshKey, owns: &["ssh-public-key"], uses: &[], apply: ssh_key::apply },
     Step { name: Name::Hostname, owns: &["gateway-name"], uses: &[], apply: hostname::apply },
     Step {
         name: Name::Network,
@@ -91,7 +93,6 @@ pub(crate) const STEPS: &[Step] = &[
         apply: proxy::apply,
     },
     Step { name: Name::Ntp, owns: &["ntp-servers"], uses: &[], apply: ntp::apply },
-    Step { name: Name::SshKey, owns: &["ssh-public-key"], uses: &[], apply: ssh_key::apply },
 ];
 
 impl Step {

@@ -100,8 +100,7 @@ fn is_default(host: &mut Host) -> Result<()> {
             status.missing
         );
     }
-    let screen = host.container.screen()?;
-    ensure!(screen.contains("pairing-code"), "the screen does not say what is missing:\n{screen}");
+    host.container.wait_screen("says what is missing", SOON, |screen| screen.contains("pairing-code"))?;
     for key in ["ip-address", "http-proxy", "ntp-servers", "ssh-public-key"] {
         ensure!(status.setting(key).is_empty(), "{key} is {:?}", status.setting(key));
     }
@@ -134,8 +133,7 @@ fn is_named(host: &mut Host) -> Result<()> {
 fn is_unreadable(host: &mut Host) -> Result<()> {
     let settled = |status: &Status| ["needs-input", "retrying"].contains(&status.state.as_str());
     host.container.wait_status("an unreadable environment told", SOON, settled)?;
-    let screen = host.container.screen()?;
-    ensure!(screen.contains("OVF environment"), "the screen does not say what is wrong:\n{screen}");
+    host.container.wait_screen("says what is wrong", SOON, |screen| screen.contains("OVF environment"))?;
     host.banner()?;
     std::thread::sleep(Duration::from_secs(1));
     host.is_calm()?;
