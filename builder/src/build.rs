@@ -26,13 +26,14 @@ use crate::disk;
 use crate::error::Failure;
 use crate::image::Image;
 use crate::output::{self, Output};
+use crate::pack::Pack;
 use crate::progress::{Printer, Running, State};
 use crate::sandbox::{self, Sandbox};
 use crate::signals;
-use crate::steps::{Outcome, Play, RolesSpec, Step, TreeSpec};
+use crate::steps::{Outcome, Play, RolesSpec, Step, Tools, TreeSpec};
 
 /// Raised when the same input gives another image by a change of ours.
-const CONTENT_VERSION: u32 = 1;
+const CONTENT_VERSION: u32 = 2;
 
 /// What the tools tree holds beside Debian's essential packages. From the OS pack's archive.
 const TOOLS: &[&str] = &[
@@ -222,8 +223,11 @@ impl Builder<'_> {
             report.layers = Some(layers);
             report.unchanged = true;
         } else {
+            for pack in &self.image.packs {
+                pack.copy(&self.pack_copy(pack))?;
+            }
             let tools = self.tools(&tools_key, &index, epoch)?;
-            let packages = self.packages(&packages_key, &tools, spec, epoch)?;
+            let packages = self.packages(&packages_key, &tools, spec)?;
             let roles = self.roles(&roles_key, &tools, &packages, &signature, epoch)?;
             let disk = self.disk(&tools, &roles, epoch)?;
             let step = self.printer.step("ova", "Output: OVA");
@@ -314,15 +318,15 @@ impl Builder<'_> {
         };
         let mut base_files = Vec::new();
         for pack in packs {
-            if let Some(folder) = &pack.values.pack.base_files {
-                let folder = pack.inside(folder)?;
+            if let Some(name) = &pack.values.pack.base_files {
+                let folder = pack.inside(name)?;
                 if !folder.is_dir() {
                     return Err(Failure::user(
                         format!("`pack.baseFiles` of `{}` is no folder: {}", pack.id(), folder.display()),
                         "name a folder of the pack, or leave the key out",
                     ));
                 }
-                base_files.push(folder);
+                base_files.push(self.pack_copy(pack).join(name));
             }
         }
         Ok(TreeSpec {
@@ -352,27 +356,25 @@ impl Builder<'_> {
             base_files: Vec::new(),
             ..self.tree_spec(index, epoch)?
         };
-        let tree = self.work.path("tools");
-        let outcome =
-            self.step(&Step::Tree { spec: Box::new(spec), tools: None, tree: tree.clone() }, &step)?;
-        let layer = self.pack(key, &tree, &tree, epoch, &step)?;
+        let out = self.work.path(key);
+        let place = self.tools_place()?;
+        let outcome = self.step(&Step::Tools { spec: Box::new(spec), place, out: out.clone() }, &step)?;
+        let layer = self.keep(key, &out)?;
         step.finish(State::Done, &format!("{} packages", outcome.packages));
         Ok(layer)
     }
 
-    fn packages(&self, key: &str, tools: &Layer, spec: TreeSpec, epoch: u64) -> Result<Layer> {
+    fn packages(&self, key: &str, tools: &Layer, spec: TreeSpec) -> Result<Layer> {
         let step = self.printer.step("packages", "Package tree");
         if let Some(layer) = self.cached(key) {
             step.finish(State::Cached, "cached");
             return Ok(layer);
         }
-        let tools = self.unpacked("tools", tools, &step)?;
-        let tree = self.work.path("tree");
-        let outcome = self.step(
-            &Step::Tree { spec: Box::new(spec), tools: Some(tools.clone()), tree: tree.clone() },
-            &step,
-        )?;
-        let layer = self.pack(key, &tools, &tree, epoch, &step)?;
+        let (tree, out) = (self.work.path("tree"), self.work.path(key));
+        let tools = self.tools_in_place(tools)?;
+        let outcome =
+            self.step(&Step::Packages { spec: Box::new(spec), tools, tree, out: out.clone() }, &step)?;
+        let layer = self.keep(key, &out)?;
         step.finish(State::Done, &format!("{} packages", outcome.packages));
         Ok(layer)
     }
@@ -390,15 +392,13 @@ impl Builder<'_> {
             step.finish(State::Cached, "cached");
             return Ok(layer);
         }
-        let tools = self.unpacked("tools", tools, &step)?;
-        let tree = self.unpacked("tree", packages, &step)?;
         let plays: Vec<Play> = self
             .image
             .packs
             .iter()
             .flat_map(|pack| {
                 pack.definition.ansible_roles.iter().map(|role| Play {
-                    pack: pack.dir.clone(),
+                    pack: self.pack_copy(pack),
                     role: role.clone(),
                     vars: pack.values.ansible_roles.get(role).cloned().unwrap_or_default(),
                 })
@@ -415,15 +415,18 @@ impl Builder<'_> {
             ),
             epoch,
         };
-        self.step(&Step::Roles { spec: Box::new(spec), tools: tools.clone(), tree: tree.clone() }, &step)?;
-        let layer = self.pack(key, &tools, &tree, epoch, &step)?;
+        let (tree, out) = (self.work.path("tree"), self.work.path(key));
+        // Where this build made the packages, their tree is still there.
+        let packages = (!tree.exists()).then(|| packages.path.clone());
+        let tools = self.tools_in_place(tools)?;
+        self.step(&Step::Roles { spec: Box::new(spec), tools, packages, tree, out: out.clone() }, &step)?;
+        let layer = self.keep(key, &out)?;
         step.finish(State::Done, &format!("{count} roles"));
         Ok(layer)
     }
 
     fn disk(&self, tools: &Layer, roles: &Layer, epoch: u64) -> Result<PathBuf> {
         let step = self.printer.step("disk", "Disk");
-        let tools = self.unpacked("tools", tools, &step)?;
         let dir = self.work.path("disk");
         fs::create_dir(&dir)?;
         let out = dir.join("disk.raw");
@@ -441,7 +444,7 @@ impl Builder<'_> {
             epoch,
             out: out.clone(),
         };
-        self.step(&Step::Disk { spec: Box::new(spec), tools }, &step)?;
+        self.step(&Step::Disk { spec: Box::new(spec), tools: self.tools_in_place(tools)? }, &step)?;
         step.finish(State::Done, "GPT, ESP, ext4");
         Ok(out)
     }
@@ -464,26 +467,29 @@ impl Builder<'_> {
         })
     }
 
-    /// Puts a tree into the cache.
-    fn pack(&self, key: &str, tools: &Path, tree: &Path, epoch: u64, running: &Running<'_>) -> Result<Layer> {
-        let dir = self.work.path("pack");
-        fs::create_dir_all(&dir)?;
-        let out = dir.join(key);
-        self.step(&Step::Pack { tools: tools.into(), tree: tree.into(), epoch, out: out.clone() }, running)?;
-        let (sha256, size) = digest::of_file(&out)?;
+    /// Puts the archive of a tree into the cache.
+    fn keep(&self, key: &str, archive: &Path) -> Result<Layer> {
+        let (sha256, size) = digest::of_file(archive)?;
         let path = self.cache.path(format!("trees-v1/{key}.tar"));
-        fs::rename(&out, &path)?;
+        fs::rename(archive, &path)?;
         self.cache.store(&format!("trees-v1/{key}.json"), &LayerRecord { sha256: sha256.clone(), size })?;
         Ok(Layer { key: key.into(), path, sha256, cached: false })
     }
 
-    /// The folder of a layer, which this build may have made or unpacked already.
-    fn unpacked(&self, name: &str, layer: &Layer, running: &Running<'_>) -> Result<PathBuf> {
-        let tree = self.work.path(name);
-        if !tree.exists() {
-            self.step(&Step::Unpack { archive: layer.path.clone(), tree: tree.clone() }, running)?;
-        }
-        Ok(tree)
+    /// Where a build has what steps see of a pack.
+    fn pack_copy(&self, pack: &Pack) -> PathBuf {
+        self.work.path("packs").join(pack.id())
+    }
+
+    fn tools_in_place(&self, tools: &Layer) -> Result<Tools> {
+        Ok(Tools { archive: tools.path.clone(), place: self.tools_place()? })
+    }
+
+    /// The folder where steps mount the tree of tools.
+    fn tools_place(&self) -> Result<PathBuf> {
+        let place = self.work.path("tools");
+        fs::create_dir_all(&place)?;
+        Ok(place)
     }
 }
 

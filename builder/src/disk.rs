@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest;
 use crate::pack::BootLoader;
-use crate::steps::{bind, inside, prepare, run, run_with_input};
+use crate::steps::{bind, inside, run, run_with_input};
 
 /// What a disk is made of.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Spec {
-    /// An archive that [`crate::steps::Step::Pack`] wrote.
+    /// The archive of a tree.
     pub(crate) tree: PathBuf,
     /// The SHA-256 of `tree`; identifiers are derived from it.
     pub(crate) digest: String,
@@ -57,7 +57,6 @@ fn root_size(archive: u64) -> u64 {
 
 /// Writes the disk.
 pub(crate) fn make(spec: &Spec, tools: &Path) -> Result<()> {
-    prepare(tools)?;
     let out = spec.out.parent().context("a disk has a folder")?;
     bind(out, tools, OUT)?;
     File::create(tools.join(&TREE[1..]))?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -190,6 +190,26 @@ impl Pack {
         Ok(self.dir.join(path))
     }
 
+    /// Copies what the [digest](Pack::digest) covers, and nothing else, to the new folder `to`.
+    pub(crate) fn copy(&self, to: &Path) -> Result<()> {
+        let copy = |name: &Path, content: &Content| -> std::io::Result<()> {
+            let place = to.join(name);
+            match content {
+                Content::Folder => fs::create_dir(&place)?,
+                Content::Link(target) => return symlink(target, &place),
+                Content::File { .. } => drop(fs::copy(self.dir.join(name), &place)?),
+            }
+            let mode = if matches!(content, Content::File { executable: false }) { 0o644 } else { 0o755 };
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode))
+        };
+        fs::create_dir_all(to).with_context(|| format!("Cannot make {}", to.display()))?;
+        for (name, content) in contents(&self.dir)? {
+            copy(&name, &content)
+                .with_context(|| format!("Cannot copy {} to {}", name.display(), to.display()))?;
+        }
+        Ok(())
+    }
+
     /// `NAME-VERSION`, as the folder is called.
     pub(crate) fn id(&self) -> String {
         format!("{}-{}", self.definition.name, self.definition.version)
@@ -210,7 +230,13 @@ pub(crate) fn profile(mut packs: Vec<Pack>) -> Result<Vec<Pack>> {
             "name one OS pack in `packs` of the image definition",
         ));
     }
-    for pack in &packs {
+    for (n, pack) in packs.iter().enumerate() {
+        if packs[..n].iter().any(|other| other.definition.name == pack.definition.name) {
+            return Err(Failure::user(
+                format!("Pack `{}` is there twice", pack.definition.name),
+                "name each pack once in `packs` of the image definition",
+            ));
+        }
         for dependency in &pack.definition.constraints.dependencies {
             let present = packs.iter().any(|p| p.definition.name == dependency.pack_name);
             let wrong = match dependency.r#type {
@@ -234,26 +260,53 @@ pub(crate) fn profile(mut packs: Vec<Pack>) -> Result<Vec<Pack>> {
     Ok(packs)
 }
 
-/// See [`Pack::digest`].
-fn digest_of(dir: &Path) -> Result<Digest> {
-    let mut entries = Vec::new();
+/// One thing in a pack's folder, as far as it can reach the image: of permissions only whether a file can be run, as git
+/// keeps them, so that the umask of a checkout decides nothing.
+#[derive(Debug, Serialize)]
+enum Content {
+    Folder,
+    File { executable: bool },
+    Link(PathBuf),
+}
+
+/// All of a pack's folder but its documentation, by path in it, sorted.
+fn contents(dir: &Path) -> Result<Vec<(PathBuf, Content)>> {
+    let mut all = Vec::new();
     for entry in walkdir::WalkDir::new(dir).sort_by_file_name().min_depth(1) {
         let entry = entry.with_context(|| format!("Cannot read pack {}", dir.display()))?;
         let name = entry.path().strip_prefix(dir).expect("walkdir stays below its root");
         if matches!(name.to_str(), Some("README.md" | "logo.png" | "logo.webp")) {
             continue;
         }
-        let content = if entry.file_type().is_symlink() {
-            format!("link {}", fs::read_link(entry.path())?.display())
-        } else if entry.file_type().is_file() {
-            let executable = entry.metadata()?.permissions().mode() & 0o111 != 0;
-            format!("file {executable} {}", digest::of_file(entry.path())?.0)
+        let kind = entry.file_type();
+        let content = if kind.is_symlink() {
+            Content::Link(fs::read_link(entry.path())?)
+        } else if kind.is_dir() {
+            Content::Folder
+        } else if kind.is_file() {
+            Content::File { executable: entry.metadata()?.permissions().mode() & 0o111 != 0 }
         } else {
-            "folder".to_string()
+            return Err(Failure::user(
+                format!("{} is no file, folder or link", entry.path().display()),
+                "remove it from the pack",
+            ));
         };
-        entries.push((name.to_path_buf(), content));
+        all.push((name.to_path_buf(), content));
     }
-    digest::of_json(&entries)
+    Ok(all)
+}
+
+/// See [`Pack::digest`].
+fn digest_of(dir: &Path) -> Result<Digest> {
+    let mut all = Vec::new();
+    for (name, content) in contents(dir)? {
+        let digest = match content {
+            Content::File { .. } => Some(digest::of_file(&dir.join(&name))?.0),
+            _ => None,
+        };
+        all.push((name, content, digest));
+    }
+    digest::of_json(&all)
 }
 
 #[cfg(test)]
@@ -274,6 +327,35 @@ mod tests {
         let profile = profile(read.into()).unwrap();
         assert_eq!(profile[0].definition.layer, Layer::Os);
         assert!(profile.iter().all(|p| p.dir.ends_with(p.id())), "folders are called NAME-VERSION");
+    }
+
+    #[test]
+    fn of_permissions_only_the_executable_bit_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join("a").join(name);
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(file("")).unwrap();
+        fs::write(file("pack.json"), r#"{"name":"a","version":"1.0.0","layer":"os"}"#).unwrap();
+        fs::write(file("values.yaml"), "").unwrap();
+        fs::write(file("program"), "").unwrap();
+        symlink("/dev/null", file("link")).unwrap();
+        mode(&file("program"), 0o755);
+        let digest = Pack::read(&file("")).unwrap().digest;
+        mode(&file(""), 0o700);
+        mode(&file("values.yaml"), 0o600);
+        mode(&file("program"), 0o700);
+        let pack = Pack::read(&file("")).unwrap();
+        assert_eq!(pack.digest, digest);
+
+        let copy = dir.path().join("copy");
+        pack.copy(&copy).unwrap();
+        assert_eq!(Pack::read(&copy).unwrap().digest, digest);
+        let is = |name: &str| copy.join(name).symlink_metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!((is("values.yaml"), is("program")), (0o644, 0o755));
+        assert!(copy.join("link").is_symlink());
+
+        mode(&file("program"), 0o644);
+        assert_ne!(Pack::read(&file("")).unwrap().digest, digest);
     }
 
     #[test]
@@ -310,6 +392,10 @@ mod tests {
             );
             pack(&json, "").unwrap()
         };
+        let twice = || addon(r#"{"packName":"os","layer":"os","type":"required"}"#);
+        assert!(
+            profile(vec![os(), twice(), twice()]).unwrap_err().to_string().contains("`a` is there twice")
+        );
         let free = || addon(r#"{"packName":"zz","layer":"os","type":"optional"}"#);
         assert!(profile(vec![free(), os()]).is_ok());
         assert!(profile(vec![free()]).unwrap_err().to_string().contains("exactly one"));

@@ -1,10 +1,10 @@
 //! Takes out of a tree what belongs to one machine, to one build or to nobody.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{chdir, chroot};
+use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::steps::remove;
 
@@ -41,14 +41,23 @@ const REMOVED: &[&str] = &[
 /// The folders in which a program keeps its last version of a file: `passwd-`, `status-old`.
 const BACKUPS: &[(&str, &str)] = &[("/etc", "-"), ("/var/lib/dpkg", "-old"), ("/var/lib/dpkg", "~")];
 
-/// Seals `tree` and makes it this process's root: the last thing a step does.
+/// Seals `tree`.
 ///
 /// # Errors
 /// Also when a secret is found that would be the same on every machine made of the tree.
 pub(crate) fn seal(tree: &Path) -> Result<()> {
-    // Inside, so that a link in the tree cannot lead out of it.
+    // Inside, so that a link in the tree cannot lead out of it; and out again through the old root, which stays open.
+    let outside = File::open("/")?;
     chroot(tree).with_context(|| format!("Cannot enter {}", tree.display()))?;
     chdir("/")?;
+    let sealed = seal_root();
+    fchdir(&outside)?;
+    chroot(".")?;
+    sealed
+}
+
+/// Seals what is this process's root.
+fn seal_root() -> Result<()> {
     for dir in EMPTIED {
         for entry in list(Path::new(dir))? {
             // The folders of logs are their services', which do not make them again.
