@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::convert::Format;
+use crate::image::Size;
 use crate::progress::Mode;
 
 /// Builds private cloud gateways: OS and Kubernetes packs to hardened images and installer OVAs
@@ -45,12 +47,125 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Command {
     /// Build an image: packs to tree, disk and outputs
     Build(BuildArgs),
+    /// Make, take apart, look into, check and sign OVAs
+    #[command(subcommand)]
+    Ova(OvaCommand),
+    /// Convert disks
+    #[command(subcommand)]
+    Disk(DiskCommand),
     /// Look at what building needs of this host
     Doctor,
     /// Print the shell's completion script
     ///
     /// For bash: gatewright completion bash > ~/.local/share/bash-completion/completions/gatewright
     Completion { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OvaCommand {
+    /// Pack an OVF descriptor and the files it refers to into an OVA
+    Pack(PackArgs),
+    /// Unpack an OVA into a folder
+    Unpack(UnpackArgs),
+    /// Show what one wants to know before deploying
+    Inspect {
+        #[arg(value_hint = ValueHint::FilePath)]
+        ova: PathBuf,
+    },
+    /// Check for all that is known to make imports fail
+    Verify(VerifyArgs),
+    /// Sign an OVA
+    Sign(SignArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PackArgs {
+    /// OVF descriptor; the files it refers to are beside it
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) descriptor: PathBuf,
+    /// The OVA to write [default: NAME.ova beside NAME.ovf]; `-` is stdout
+    #[arg(short, long, value_hint = ValueHint::FilePath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnpackArgs {
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) ova: PathBuf,
+    /// Folder to unpack into; made if it is not there
+    #[arg(short = 'd', long, default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Unpack at most this much, as in `40 GiB` [default: what is free on the file system, less a tenth]
+    #[arg(long)]
+    pub(crate) max_size: Option<Size>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = VERIFY_HELP)]
+pub(crate) struct VerifyArgs {
+    #[arg(required_unless_present = "list", value_hint = ValueHint::FilePath)]
+    pub(crate) ova: Option<PathBuf>,
+    /// List the checks
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Leave checks out, by name
+    #[arg(long, value_delimiter = ',', value_name = "CHECK")]
+    pub(crate) skip: Vec<String>,
+    /// Certificates (PEM) that a signature must lead to
+    #[arg(long, value_name = "PEM", value_hint = ValueHint::FilePath)]
+    pub(crate) trust: Option<PathBuf>,
+}
+
+const VERIFY_HELP: &str = "\
+Exit codes: 0 when every check passes, 1 when one fails or the file cannot be read.";
+
+#[derive(Args, Debug)]
+pub(crate) struct SignArgs {
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) ova: PathBuf,
+    /// The signed OVA [default: the OVA itself, replaced when it is whole]
+    #[arg(short, long, value_hint = ValueHint::FilePath)]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
+}
+
+/// With what an OVA is signed.
+#[derive(Args, Debug)]
+pub(crate) struct SignerArgs {
+    /// RSA private key (PEM) to sign with
+    #[arg(long = "key", requires = "certificate", env = "GATEWRIGHT_SIGN_KEY", value_name = "PEM", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    /// Certificate (PEM) of the key, followed by those that lead to its root
+    #[arg(long = "cert", id = "certificate", requires = "key", env = "GATEWRIGHT_SIGN_CERT", value_name = "PEM", value_hint = ValueHint::FilePath)]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiskCommand {
+    /// Convert a raw disk or a VMDK
+    Convert(ConvertArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConvertArgs {
+    /// Raw disk, or VMDK of any kind
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// The disk to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Format to write [default: by the output's name]
+    #[arg(long, value_enum)]
+    pub(crate) to: Option<Format>,
+    /// Write over a file that is there
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]
@@ -72,6 +187,8 @@ pub(crate) struct BuildArgs {
     /// Fetch the package index again, and with it newer packages
     #[arg(long)]
     pub(crate) refresh: bool,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
 }
 
 const BUILD_HELP: &str = "\

@@ -236,17 +236,3 @@ impl<W: Write> Write for Hashing<W> {
         self.out.flush()
     }
 }
-
-/// Fails once a signal has asked us to stop.
-struct Interruptible<W>(W);
-
-impl<W: Write> Write for Interruptible<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        check_interrupted().map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-        self.0.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}

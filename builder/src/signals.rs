@@ -1,5 +1,6 @@
 //! SIGINT and SIGTERM as a value to look at between two pieces of work.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,5 +41,22 @@ pub(crate) struct Ignored;
 impl Drop for Ignored {
     fn drop(&mut self) {
         IGNORED.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Passes everything on, and fails once a signal has asked us to stop: for libraries that know nothing of signals.
+#[derive(Debug)]
+pub(crate) struct Interruptible<W>(pub(crate) W);
+
+impl<W: Write> Write for Interruptible<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match received() {
+            Some(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+            None => self.0.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
