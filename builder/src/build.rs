@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) mirrors: Vec<String>,
     /// Fetch the package index again.
     pub(crate) refresh: bool,
+    /// Signs what is made.
+    pub(crate) signer: Option<ova::Signer>,
 }
 
 /// What a build made; printed by `--json`.
@@ -237,6 +239,7 @@ impl Builder<'_> {
                 content: &roles.sha256,
                 epoch,
                 disk: &disk,
+                signer: self.options.signer.as_ref(),
             };
             report.outputs = output::write(&source, &self.options.out_dir, &step)?;
             step.finish(

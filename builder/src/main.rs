@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod cli;
 mod config;
+mod convert;
 mod digest;
 mod disk;
 mod doctor;
@@ -11,6 +12,7 @@ mod error;
 mod image;
 mod output;
 mod pack;
+mod package;
 mod progress;
 mod sandbox;
 mod seal;
@@ -25,7 +27,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::build::Options;
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command};
+use crate::cli::{BuildArgs, Cli, Command, ConvertArgs, DiskCommand};
 use crate::config::Config;
 use crate::error::{Failure, exit, hint_from_log};
 use crate::progress::Printer;
@@ -67,6 +69,16 @@ fn main() -> ExitCode {
 fn run(cli: Cli, printer: &Printer) -> Result<ExitCode> {
     match cli.command {
         Command::Build(arguments) => build(arguments, cli.output.json, cli.output.quiet, printer),
+        Command::Ova(command) => package::commands::run(command, cli.output.json, cli.output.quiet, printer),
+        Command::Disk(DiskCommand::Convert(arguments)) => {
+            signals::catch()?;
+            let ConvertArgs { input, output, to, force } = &arguments;
+            let converted = convert::convert(input, output, *to, *force, printer)?;
+            if cli.output.json {
+                print(&serde_json::to_string_pretty(&converted)?)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Doctor => {
             let findings = doctor::examine();
             if cli.output.json {
@@ -92,6 +104,7 @@ fn build(arguments: BuildArgs, json: bool, quiet: bool, printer: &Printer) -> Re
         out_dir: arguments.out_dir,
         mirrors,
         refresh: arguments.refresh,
+        signer: package::commands::signer(&arguments.signer)?,
     };
     let report = build::build(&options, printer)?;
     if json {

@@ -1,19 +1,23 @@
 //! Outputs: what leaves the builder. disk -> VMDK, with descriptor and manifest -> OVA.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::cell::Cell;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ovf_parser::descriptor as ovf;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::build::check_interrupted;
+use crate::convert::new_file;
 use crate::digest::{self, Digest};
+use crate::error::Failure;
 use crate::image::{Firmware, Image, OutputKind, Ova, Property, Size};
+use crate::package;
 use crate::progress::Running;
+use crate::signals::Interruptible;
 
 /// A finished file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -62,6 +66,7 @@ pub(crate) struct Source<'a> {
     pub(crate) epoch: u64,
     /// A sparse file, in a folder that is removed with the build.
     pub(crate) disk: &'a Path,
+    pub(crate) signer: Option<&'a ova::Signer>,
 }
 
 /// Makes every output of an image into `dir`.
@@ -78,75 +83,85 @@ pub(crate) fn write(source: &Source<'_>, dir: &Path, step: &Running<'_>) -> Resu
     definition.outputs.iter().map(make).collect()
 }
 
+/// One pass: the disk is compressed into the archive, whose head is filled in when its size and digest are known.
 fn write_ova(source: &Source<'_>, ova: &Ova, dir: &Path, step: &Running<'_>) -> Result<Output> {
     let name = &source.image.definition.name;
     let disk_name = format!("{name}-disk1.vmdk");
-    let vmdk_path = source.disk.with_file_name(&disk_name);
-    let vmdk = write_vmdk(source, &disk_name, &vmdk_path, step)?;
-    let descriptor = ova::Descriptor {
-        name: format!("{name}.ovf"),
-        xml: descriptor(source, ova, &disk_name, &vmdk).to_xml()?.into_bytes(),
-    };
-
     let file_name = format!("{name}-{}-{}.ova", env!("CARGO_PKG_VERSION"), &source.signature[..12]);
     let path = dir.join(&file_name);
-    // In the folder of the result, so that it appears there whole and at once.
-    let file = tempfile::Builder::new()
-        .prefix(".gatewright-")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(dir)
-        .with_context(|| format!("Cannot write to {}", dir.display()))?;
-    let (sha256, size) = {
-        let mut out =
-            Hashing { out: io::BufWriter::with_capacity(1 << 20, &file), hasher: Sha256::new(), written: 0 };
-        let disk = ova::Member {
-            name: disk_name,
-            size: vmdk.size,
-            sha256: vmdk.sha256,
-            content: Box::new(File::open(&vmdk_path)?),
-        };
-        ova::pack(&mut out, &descriptor, &mut [disk], source.epoch)
-            .and_then(|()| Ok(out.flush()?))
-            .with_context(|| format!("Cannot write {}", path.display()))?;
-        (digest::hex(&out.hasher.finalize()), out.written)
-    };
+    let populated = Cell::new(0);
+    let content = ova::Content::new(&disk_name, |out| {
+        populated.set(write_vmdk(source, &disk_name, out, step)?.populated);
+        Ok::<(), anyhow::Error>(())
+    });
+    let document =
+        |size, populated| Ok(descriptor(source, ova, &disk_name, size, populated).to_xml()?.into_bytes());
+    let mut file = new_file(&path, true)?;
+    let written = ova::write_seekable(
+        file.as_file_mut(),
+        name,
+        vec![content],
+        |members| document(members[0].size, populated.get()),
+        document(u64::MAX, u64::MAX)?.len(),
+        &ova::Options { mtime: source.epoch, signer: source.signer },
+    )
+    .map_err(|error| match check_interrupted() {
+        Err(interrupted) => interrupted,
+        Ok(()) => error.context(format!("Cannot write {}", path.display())),
+    })?;
+    let (sha256, size) = digest::of_file(file.path())?;
+    verify(file.path(), step)?;
     file.as_file().sync_all()?;
     check_interrupted()?;
     file.persist(&path).with_context(|| format!("Cannot write {}", path.display()))?;
     link(dir, &format!("{name}.ova"), &file_name)?;
+    debug_assert_eq!(size, written.size, "the archive is as long as was written");
     Ok(Output { kind: OutputKind::Ova, path, size, sha256 })
 }
 
-fn write_vmdk(source: &Source<'_>, name: &str, path: &Path, step: &Running<'_>) -> Result<vmdk::Written> {
-    let context = || format!("Cannot write {}", path.display());
-    let disk = File::open(source.disk).with_context(|| format!("Cannot open {}", source.disk.display()))?;
-    let allocated = disk.metadata()?.blocks() * 512;
-    let out = File::create(path).with_context(context)?;
-    let mut out = Interruptible(io::BufWriter::with_capacity(1 << 20, out));
+/// What we make must import the first time.
+fn verify(path: &Path, step: &Running<'_>) -> Result<()> {
+    let failed: Vec<String> = package::verify(path, step)?
+        .into_iter()
+        .filter(|outcome| outcome.failed())
+        .map(|outcome| format!("{}: {}", outcome.check, outcome.findings.join("; ")))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::user(
+        format!("The OVA would not import everywhere:\n  {}", failed.join("\n  ")),
+        "correct the image definition; `gatewright ova verify --list` explains the checks",
+    ))
+}
+
+fn write_vmdk(
+    source: &Source<'_>,
+    name: &str,
+    out: &mut dyn Write,
+    step: &Running<'_>,
+) -> Result<vmdk::Written> {
+    let disk = vmdk::Raw::open(source.disk)
+        .with_context(|| format!("Cannot open {}", source.disk.display()))?;
+    let allocated = fs::metadata(source.disk)?.blocks() * 512;
     let options = vmdk::Options { extent_name: name.into(), content_id: digest::id(source.content, "vmdk") };
-    let capacity = source.image.definition.disk.size.0;
-    vmdk::write_stream_optimized(&disk, capacity, &options, &mut out, &mut |read| {
-        step.progress(read, allocated)
-    })
-    .map_err(|error| match check_interrupted() {
-        Err(interrupted) => interrupted,
-        Ok(()) => anyhow::Error::new(error).context(context()),
-    })
+    let mut out = Interruptible(out);
+    Ok(vmdk::write_stream_optimized(&disk, &options, &mut out, &mut |read| step.progress(read, allocated))?)
 }
 
 /// The descriptor of an image's virtual machine.
-fn descriptor(source: &Source<'_>, ova: &Ova, disk_name: &str, vmdk: &vmdk::Written) -> ovf::Descriptor {
+fn descriptor(source: &Source<'_>, ova: &Ova, disk_name: &str, size: u64, populated: u64) -> ovf::Descriptor {
     let image = &source.image.definition;
     let Firmware::Efi = image.hardware.firmware;
     let disk = "vmdisk1".to_string();
     let network = "VM Network".to_string();
     ovf::Descriptor {
-        files: vec![ovf::FileReference { id: "file1".into(), href: disk_name.into(), size: vmdk.size }],
+        files: vec![ovf::FileReference { id: "file1".into(), href: disk_name.into(), size }],
         disks: vec![ovf::VirtualDisk {
             id: disk.clone(),
             file: Some("file1".into()),
             capacity: image.disk.size.0,
-            populated: vmdk.populated,
+            populated,
         }],
         networks: vec![ovf::Network {
             name: network.clone(),
@@ -215,24 +230,4 @@ fn link(dir: &Path, name: &str, target: &str) -> Result<()> {
         Err(_) => {}
     }
     symlink(target, &path).with_context(|| format!("Cannot link {}", path.display()))
-}
-
-/// Counts and hashes what goes through.
-struct Hashing<W> {
-    out: W,
-    hasher: Sha256,
-    written: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.out.write(buf)?;
-        self.hasher.update(&buf[..n]);
-        self.written += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

@@ -202,7 +202,7 @@ fn archive_size(package: &Package) -> Findings {
 fn archive_order(package: &Package) -> Findings {
     let mut findings = Vec::new();
     for entry in package.archive.members() {
-        if entry.kind != ova::Kind::File {
+        if entry.kind != ova::Kind::Regular {
             findings.push(format!("{}: not a regular file", entry.name));
         }
         if entry.name.contains('/') || entry.raw_name != entry.name.as_bytes() {
@@ -278,7 +278,7 @@ fn certificate(package: &Package) -> Findings {
     let Some(manifest) = &package.manifest else {
         return Ok(vec!["there is a certificate and no manifest".into()]);
     };
-    let now = jiff::Timestamp::now().as_second();
+    let now = jiff::Timestamp::now().as_second().try_into().unwrap_or(0);
     let roots = package.roots.clone().unwrap_or_default();
     let verified = match ova::certificate::verify(&manifest.bytes, &certificate.bytes, &roots, now) {
         Ok(verified) => verified,

@@ -1,16 +1,18 @@
 //! `gatewright ova …`: what each command does with a package, and what it prints.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ova::certificate::Signer;
+use ova::certificate::Roots;
+use ova::{Content, Limits, Options, Signer};
 use ovf_parser::Document;
 use serde_json::json;
 
 use super::{Package, inspect, open, verify};
+use crate::build::check_interrupted;
 use crate::cli::{OvaCommand, PackArgs, SignArgs, SignerArgs, UnpackArgs, VerifyArgs};
 use crate::convert::new_file;
 use crate::error::{Failure, exit};
@@ -51,9 +53,11 @@ fn verify(arguments: &VerifyArgs, json: bool, quiet: bool, printer: &Printer) ->
         return Ok(ExitCode::SUCCESS);
     };
     let roots = match &arguments.trust {
-        Some(path) => ova::certificate::read_certificates(&read(path)?)
-            .map_err(|e| Failure::user(format!("{}: {e}", path.display()), "give certificates in PEM"))?,
-        None => Vec::new(),
+        Some(path) => Some(
+            Roots::from_pem(&read(path)?)
+                .map_err(|e| Failure::user(format!("{}: {e}", path.display()), "give certificates in PEM"))?,
+        ),
+        None => None,
     };
     let step = printer.step("verify", "Reading");
     let package = Package::read(path, roots, &step)?;
@@ -70,17 +74,12 @@ fn verify(arguments: &VerifyArgs, json: bool, quiet: bool, printer: &Printer) ->
 
 fn unpack(arguments: &UnpackArgs, json: bool, quiet: bool, printer: &Printer) -> Result<ExitCode> {
     let archive = open(&arguments.ova)?;
-    fs::create_dir_all(&arguments.dir).with_context(|| format!("Cannot make {}", arguments.dir.display()))?;
-    let max_size = match arguments.max_size {
-        Some(size) => size.0,
-        None => {
-            let free = nix::sys::statvfs::statvfs(&arguments.dir)?;
-            let free = free.blocks_available().saturating_mul(free.fragment_size());
-            free - free / 10
-        }
+    let limits = match arguments.max_size {
+        Some(size) => Limits { total: size.0, ..Limits::default() },
+        None => Limits::default(),
     };
     let step = printer.step("unpack", "Unpacking");
-    let files = ova::unpack(&archive, &arguments.dir, &ova::Limits { max_size, ..Default::default() })
+    let files = ova::unpack(&archive, &arguments.dir, &limits)
         .map_err(|e| Failure::user(format!("Cannot unpack {}: {e}", arguments.ova.display()), UNPACK_HINT))?;
     step.finish(State::Done, &format!("{} files", files.len()));
     if json {
@@ -102,7 +101,7 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let document = Document::parse(&xml)
         .map_err(|e| Failure::user(format!("{}: {e}", path.display()), "it must be an OVF descriptor"))?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let mut contents: Vec<Content> = Vec::new();
+    let mut contents = Vec::new();
     for file in &document.envelope().references {
         let href = file.href.as_ref().map_or("", |href| href.text.as_str());
         let place = dir.join(href);
@@ -120,7 +119,10 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
                 "correct `ovf:size`",
             ));
         }
-        contents.push((href.into(), Box::new(move |out| io::copy(&mut File::open(&place)?, out).map(drop))));
+        contents.push(Content::new(href, move |out| {
+            let copied = File::open(&place).and_then(|mut file| io::copy(&mut file, out));
+            copied.map(drop).with_context(|| format!("Cannot read {}", place.display()))
+        }));
     }
     let signer = signer(&arguments.signer)?;
     let step = printer.step("pack", "Packing");
@@ -132,7 +134,8 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
         Err(_) => EPOCH,
     };
     let out = arguments.out.clone().unwrap_or_else(|| path.with_extension("ova"));
-    let write = Write { base: &name, contents, xml, signer: signer.as_ref(), mtime };
+    let options = Options { mtime, signer: signer.as_ref() };
+    let write = Write { base: &name, contents, xml, options };
     if out == Path::new("-") {
         write.to_stream(&mut io::stdout().lock())?;
         step.finish(State::Done, "");
@@ -161,27 +164,45 @@ fn sign(arguments: &SignArgs, json: bool, quiet: bool, printer: &Printer) -> Res
         .members()
         .iter()
         .filter(|entry| !["ovf", "mf", "cert"].iter().any(|end| entry.name.ends_with(&format!(".{end}"))))
-        .map(|entry| -> Content {
-            (entry.name.clone(), Box::new(move |out| io::copy(&mut archive.reader(entry), out).map(drop)))
+        .map(|entry| {
+            Content::new(&entry.name, move |out| Ok(io::copy(&mut archive.reader(entry), out).map(drop)?))
         })
         .collect();
     let step = printer.step("sign", "Signing");
     let out = arguments.out.as_ref().unwrap_or(&arguments.ova);
-    let write = Write { base: &name, contents, xml, signer: Some(&signer), mtime };
+    let options = Options { mtime, signer: Some(&signer) };
+    let write = Write { base: &name, contents, xml, options };
     let size = write.to_file(out, arguments.out.is_none())?;
     step.finish(State::Done, &format!("{:.1} MB", size as f64 / 1e6));
     report(out, size, json, quiet)
 }
 
-type Content<'a> = (String, Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + 'a>);
-
-/// An archive to be written, of files that are there.
+/// An archive to be written, of files and a descriptor that are there.
 struct Write<'a> {
     base: &'a str,
-    contents: Vec<Content<'a>>,
+    contents: Vec<Content<'a, anyhow::Error>>,
     xml: Vec<u8>,
-    signer: Option<&'a Signer>,
-    mtime: u64,
+    options: Options<'a>,
+}
+
+impl Write<'_> {
+    /// Writes a file, which appears when it is whole. Answers with its size.
+    fn to_file(self, path: &Path, force: bool) -> Result<u64> {
+        let mut file = new_file(path, force)?;
+        let reserve = self.xml.len();
+        let written =
+            ova::write_seekable(file.as_file_mut(), self.base, self.contents, |_| Ok(self.xml), reserve, &self.options)?;
+        file.as_file().sync_all()?;
+        check_interrupted()?;
+        file.persist(path).with_context(|| format!("Cannot write {}", path.display()))?;
+        Ok(written.size)
+    }
+
+    fn to_stream(self, out: &mut dyn io::Write) -> Result<()> {
+        let spool = std::env::temp_dir();
+        ova::write_stream(out, self.base, self.contents, |_| Ok(self.xml), &spool, &self.options)?;
+        Ok(())
+    }
 }
 
 fn report(path: &Path, size: u64, json: bool, quiet: bool) -> Result<ExitCode> {

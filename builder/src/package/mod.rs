@@ -2,18 +2,18 @@
 
 mod boot_loader;
 mod checks;
-pub(crate) mod inspect;
-pub(crate) mod verify;
+pub(crate) mod commands;
+mod inspect;
+mod verify;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ova::Archive;
-use ova::certificate::Certificate;
-use ova::manifest::{Algorithm, Manifest};
+use ova::certificate::{self, Certificate, Roots};
+use ova::manifest::{self, Algorithm, Manifest};
 use ovf_parser::Document;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -22,6 +22,7 @@ use vmdk::{Vmdk, Walk};
 use crate::digest::hex;
 use crate::error::Failure;
 use crate::progress::Running;
+use self::verify::Outcome;
 
 /// The longest descriptor, manifest or certificate that is read, in bytes.
 const MAX_TEXT: u64 = 16 << 20;
@@ -38,8 +39,8 @@ pub(crate) struct Package {
     pub(crate) disks: BTreeMap<String, Disk>,
     /// Of every member, by name and algorithm, in lower-case hexadecimal.
     pub(crate) digests: BTreeMap<String, BTreeMap<Algorithm, String>>,
-    /// Certificates that a signature must lead to; none were given where it is empty.
-    pub(crate) roots: Vec<Vec<u8>>,
+    /// What a signature must lead to, where that is asked.
+    pub(crate) roots: Option<Roots>,
 }
 
 /// A member with a meaning.
@@ -61,11 +62,9 @@ pub(crate) struct Disk {
 
 impl Package {
     /// Reads an OVA whole.
-    pub(crate) fn read(path: &Path, roots: Vec<Vec<u8>>, step: &Running<'_>) -> Result<Package> {
-        let archive = open(path)?;
-        let file = File::open(path).with_context(|| format!("Cannot read {}", path.display()))?;
+    pub(crate) fn read(path: &Path, roots: Option<Roots>, step: &Running<'_>) -> Result<Package> {
         let mut package = Package {
-            archive,
+            archive: open(path)?,
             descriptor: None,
             manifest: None,
             certificate: None,
@@ -73,28 +72,34 @@ impl Package {
             digests: BTreeMap::new(),
             roots,
         };
-        let total = file.metadata()?.len();
+        let archive = &package.archive;
         let mut done = 0;
-        for entry in package.archive.members() {
+        for entry in archive.members() {
             let name = entry.name.clone();
-            let mut content = Hashing::new(package.archive.reader(entry)?);
+            let mut content = Hashing::new(archive.reader(entry));
             match Kind::of(&name) {
                 Kind::Descriptor if package.descriptor.is_none() => {
                     package.descriptor = Some(member(&name, &mut content, Document::parse)?);
                 }
                 Kind::Manifest if package.manifest.is_none() => {
-                    package.manifest = Some(member(&name, &mut content, Manifest::parse)?);
+                    package.manifest = Some(member(&name, &mut content, manifest::parse)?);
                 }
                 Kind::Certificate if package.certificate.is_none() => {
-                    package.certificate = Some(member(&name, &mut content, Certificate::parse)?);
+                    package.certificate = Some(member(&name, &mut content, certificate::parse)?);
                 }
                 Kind::Disk => {
-                    let walk = vmdk::walk(&mut content, &mut |at, _| step.progress(done + at.min(entry.size), total))
-                        .map_err(|e| e.to_string());
-                    let not_bootable = match Vmdk::from_section(file.try_clone()?, entry.offset, entry.size) {
+                    let mut told = 0;
+                    let walk = vmdk::walk(&mut content, &mut |_, grain| {
+                        // Of grains that are not compressed, which is all that is known here; never beyond the member.
+                        told = (told + grain.len() as u64).min(entry.size);
+                        step.progress(done + told, archive.length());
+                    });
+                    let disk = Vmdk::from_section(archive.file().try_clone()?, entry.offset, entry.size);
+                    let not_bootable = match disk {
                         Ok(disk) => boot_loader::missing(&disk),
                         Err(e) => Some(format!("the disk cannot be read: {e}")),
                     };
+                    let walk = walk.map_err(|e| e.to_string());
                     package.disks.insert(name.clone(), Disk { walk, not_bootable });
                 }
                 _ => {}
@@ -109,6 +114,11 @@ impl Package {
     pub(crate) fn document(&self) -> Option<&Document> {
         self.descriptor.as_ref()?.content.as_ref().ok()
     }
+}
+
+/// Reads an OVA and runs every check.
+pub(crate) fn verify(path: &Path, step: &Running<'_>) -> Result<Vec<Outcome>> {
+    Ok(verify::verify(&Package::read(path, None, step)?, &[]))
 }
 
 /// Opens an archive for a command.

@@ -37,6 +37,12 @@ pub(crate) struct Outcome {
     pub(crate) hint: Option<&'static str>,
 }
 
+impl Outcome {
+    pub(crate) fn failed(&self) -> bool {
+        self.result == CheckResult::Fail
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CheckResult {
@@ -110,6 +116,14 @@ pub(crate) fn print(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()>
         count(CheckResult::Fail),
         rest.collect::<String>()
     )
+}
+
+/// The checks, as `--list --json` prints them.
+pub(crate) fn described() -> serde_json::Value {
+    let check = |check: &Check| {
+        serde_json::json!({"check": check.name, "title": check.title, "symptom": check.symptom, "hint": check.hint})
+    };
+    CHECKS.iter().map(check).collect()
 }
 
 /// Prints the names of all checks.
