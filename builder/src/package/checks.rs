@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ova::manifest::Algorithm;
 use ovf_parser::envelope::{Disk as DiskEntry, VirtualSystem};
 use ovf_parser::hardware::{HostResource, Item};
-use ovf_parser::{Element, Envelope, Namespace, Position};
+use ovf_parser::tree::{Element, Namespace};
+use ovf_parser::{Envelope, Position};
 use vmdk::Walk;
 
 use super::Package;

@@ -37,12 +37,12 @@ pub(crate) fn run(command: OvaCommand, json: bool, quiet: bool, printer: &Printe
             }
             Ok(ExitCode::SUCCESS)
         }
-        OvaCommand::Verify(arguments) => verify(&arguments, json, quiet, printer),
+        OvaCommand::Verify(arguments) => check(&arguments, json, quiet, printer),
         OvaCommand::Sign(arguments) => sign(&arguments, json, quiet, printer),
     }
 }
 
-fn verify(arguments: &VerifyArgs, json: bool, quiet: bool, printer: &Printer) -> Result<ExitCode> {
+fn check(arguments: &VerifyArgs, json: bool, quiet: bool, printer: &Printer) -> Result<ExitCode> {
     verify::refuse_unknown(&arguments.skip)?;
     let Some(path) = arguments.ova.as_ref().filter(|_| !arguments.list) else {
         if json {
@@ -150,10 +150,7 @@ fn sign(arguments: &SignArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let signer = signer(&arguments.signer)?
         .ok_or_else(|| Failure::user("No key to sign with", "give `--key` and `--cert`"))?;
     let archive = open(&arguments.ova)?;
-    let of = |extension: &str| {
-        archive.members().iter().filter(move |entry| Path::new(&entry.name).extension().is_some_and(|e| e == extension))
-    };
-    let descriptor = of("ovf").next().ok_or_else(|| {
+    let descriptor = archive.members().iter().find(|entry| entry.name.ends_with(".ovf")).ok_or_else(|| {
         Failure::user(format!("{} has no OVF descriptor", arguments.ova.display()), "is it an OVA?")
     })?;
     let xml = archive.read(descriptor, super::MAX_TEXT)?;

@@ -195,7 +195,7 @@ fn systems(envelope: &Envelope) -> Vec<System> {
         .map(|system| System {
             name: some(&system.name).unwrap_or_else(|| text(&system.id)),
             os: system.os.as_ref().and_then(|os| some(&os.description).or_else(|| some(&os.vmw_type))),
-            annotation: system.annotations.first().and_then(|annotation| some(&annotation.text)),
+            annotation: system.annotations.first().and_then(|annotation| some(&annotation.annotation)),
             eulas: system.eulas.len(),
             products: system.products.iter().map(product).collect(),
             hardware: system.hardware.iter().map(machine).collect(),

@@ -6,6 +6,9 @@ pub(crate) mod commands;
 mod inspect;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;

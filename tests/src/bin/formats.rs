@@ -9,10 +9,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use rayon::prelude::*;
+use anyhow::{Context, Result, anyhow, ensure};
+use ova::{Content, Signer};
 use serde::Serialize;
 use vmdk::{Raw, Source as _};
 
@@ -41,7 +43,7 @@ fn main() -> Result<()> {
     let (gatewright, disk, dir) = (argument("GATEWRIGHT")?, argument("DISK")?, argument("FOLDER")?);
     let peak_rss_kib = peak_memory(&gatewright, &dir)?;
     let (key, chain) = certificate(&dir)?;
-    let signer = ova::certificate::Signer::from_pem(&key, &chain)?;
+    let signer = Signer::from_pem(&key, &chain)?;
 
     let (qemu, ours) = (dir.join("qemu.vmdk"), dir.join("ours.vmdk"));
     let qemu_img = |out: &Path| {
@@ -120,19 +122,25 @@ fn grains(disk: &Path) -> Result<Vec<u64>> {
     Ok(all)
 }
 
-/// What no writer with this compressor can be quicker than here.
+/// What no writer with this compressor can be quicker than here: every core reads and compresses, nobody writes.
 fn compress_only(disk: &Path) -> Result<()> {
     let all = grains(disk)?;
     let disk = Raw::open(disk)?;
-    all.par_chunks(64).try_for_each(|chunk| {
-        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(vmdk::LEVEL).map_err(|e| anyhow::anyhow!("{e:?}"))?);
+    let level = libdeflater::CompressionLvl::new(vmdk::LEVEL).map_err(|e| anyhow!("{e:?}"))?;
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        let mut compressor = libdeflater::Compressor::new(level);
         let (mut input, mut output) = (vec![0; GRAIN as usize], vec![0; 2 * GRAIN as usize]);
-        for grain in chunk {
+        while let Some(grain) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
             let part = &mut input[..GRAIN.min(disk.capacity() - grain * GRAIN) as usize];
             disk.read_exact_at(part, grain * GRAIN)?;
             compressor.zlib_compress(part, &mut output)?;
         }
         Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
     })
 }
 
@@ -161,6 +169,16 @@ fn certificate(dir: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Raw disk to signed OVA, as the builder does it.
-fn sign_ova(disk: &Path, path: &Path, signer: &ova::certificate::Signer) -> Result<()> {
-    todo_marker()
+fn sign_ova(disk: &Path, path: &Path, signer: &Signer) -> Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = File::create_new(path)?;
+    let disk = Raw::open(disk)?;
+    let options = vmdk::Options { extent_name: "disk.vmdk".into(), content_id: [1; 16] };
+    let content = Content::new("disk.vmdk", |out| {
+        vmdk::write_stream_optimized(&disk, &options, out, &mut |_| {})?;
+        Ok::<(), anyhow::Error>(())
+    });
+    let options = ova::Options { mtime: 0, signer: Some(signer) };
+    ova::write_seekable(&mut file, "a", vec![content], |_| Ok(b"<Envelope/>".to_vec()), 4096, &options)?;
+    Ok(())
 }
