@@ -549,3 +549,6 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let equals = body.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
     Some((&body[..equals], &body[equals + 1..], rest))
 }
+
+#[cfg(test)]
+mod tests;

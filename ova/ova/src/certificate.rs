@@ -157,3 +157,6 @@ fn rsa_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<(usize, &'a [u8])
     let bits = 8 * modulus.len() - modulus[0].leading_zeros() as usize;
     Some((bits, &certificate.public_key().subject_public_key.data))
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,3 +190,6 @@ fn name(written: Vec<TempPath>, paths: impl Iterator<Item = PathBuf>) -> Result<
     }
     Ok(named)
 }
+
+#[cfg(test)]
+mod tests;
