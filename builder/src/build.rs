@@ -19,6 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::cache::Cache;
 use crate::digest::{self, Digest};
@@ -207,7 +208,13 @@ impl Builder<'_> {
                 .collect::<Vec<_>>(),
         ]))?;
         let roles_key = digest::of_json(&json!(["roles", packages_key, signature]))?;
-        let output_key = digest::of_json(&json!(["output", roles_key, env!("CARGO_PKG_VERSION")]))?;
+        // The same key and certificates sign the same thing the same way: that tells them apart from others.
+        let signed_by = match &self.options.signer {
+            Some(signer) => Some(digest::hex(&Sha256::digest(signer.sign("x.mf", b"")?))),
+            None => None,
+        };
+        let output_key =
+            digest::of_json(&json!(["output", roles_key, env!("CARGO_PKG_VERSION"), signed_by]))?;
 
         let record = format!("outputs-v1/{output_key}.json");
         let layers = || -> Option<Layers> {

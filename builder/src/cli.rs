@@ -30,7 +30,14 @@ Exit codes:
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
     /// Form of progress
-    #[arg(long, global = true, value_enum, default_value = "auto", env = "GATEWRIGHT_PROGRESS")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        env = "GATEWRIGHT_PROGRESS",
+        hide_env_values = true
+    )]
     pub(crate) progress: Mode,
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -69,6 +76,7 @@ pub(crate) enum OvaCommand {
     Unpack(UnpackArgs),
     /// Show what one wants to know before deploying
     Inspect {
+        /// OVA to look into
         #[arg(value_hint = ValueHint::FilePath)]
         ova: PathBuf,
     },
@@ -95,12 +103,13 @@ pub(crate) struct PackArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct UnpackArgs {
+    /// OVA to unpack
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) ova: PathBuf,
     /// Folder to unpack into; made if it is not there
     #[arg(short = 'd', long, default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
-    /// Unpack at most this much, as in `40 GiB` [default: what is free on the file system, less a tenth]
+    /// Unpack at most this much, as in `40 GiB` [default: what the file system has room for, less 256 MiB]
     #[arg(long)]
     pub(crate) max_size: Option<Size>,
 }
@@ -108,6 +117,7 @@ pub(crate) struct UnpackArgs {
 #[derive(Args, Debug)]
 #[command(after_help = VERIFY_HELP)]
 pub(crate) struct VerifyArgs {
+    /// OVA to check
     #[arg(required_unless_present = "list", value_hint = ValueHint::FilePath)]
     pub(crate) ova: Option<PathBuf>,
     /// List the checks
@@ -126,6 +136,7 @@ Exit codes: 0 when every check passes, 1 when one fails or the file cannot be re
 
 #[derive(Args, Debug)]
 pub(crate) struct SignArgs {
+    /// OVA to sign
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) ova: PathBuf,
     /// The signed OVA [default: the OVA itself, replaced when it is whole]
@@ -139,10 +150,10 @@ pub(crate) struct SignArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SignerArgs {
     /// RSA private key (PEM) to sign with
-    #[arg(long = "key", requires = "certificate", env = "GATEWRIGHT_SIGN_KEY", value_name = "PEM", value_hint = ValueHint::FilePath)]
+    #[arg(long = "key", requires = "certificate", env = "GATEWRIGHT_SIGN_KEY", hide_env_values = true, value_name = "PEM", value_hint = ValueHint::FilePath)]
     pub(crate) key: Option<PathBuf>,
     /// Certificate (PEM) of the key, followed by those that lead to its root
-    #[arg(long = "cert", id = "certificate", requires = "key", env = "GATEWRIGHT_SIGN_CERT", value_name = "PEM", value_hint = ValueHint::FilePath)]
+    #[arg(long = "cert", id = "certificate", requires = "key", env = "GATEWRIGHT_SIGN_CERT", hide_env_values = true, value_name = "PEM", value_hint = ValueHint::FilePath)]
     pub(crate) certificate: Option<PathBuf>,
 }
 
@@ -175,14 +186,14 @@ pub(crate) struct BuildArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) image: PathBuf,
     /// Folder for what is built
-    #[arg(short, long, default_value = "dist", env = "GATEWRIGHT_OUT_DIR", value_hint = ValueHint::DirPath)]
+    #[arg(short, long, default_value = "dist", env = "GATEWRIGHT_OUT_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) out_dir: PathBuf,
     /// Folder for layers, packages and logs [default: $XDG_CACHE_HOME/gatewright]
-    #[arg(long, env = "GATEWRIGHT_CACHE_DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long, env = "GATEWRIGHT_CACHE_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Package archive in place of mmdebstrap's default: its URL, or a one-line apt source (`deb URL SUITE COMPONENT`);
     /// may be given several times
-    #[arg(long = "mirror", env = "GATEWRIGHT_MIRROR", value_delimiter = ',')]
+    #[arg(long = "mirror", env = "GATEWRIGHT_MIRROR", hide_env_values = true, value_delimiter = ',')]
     pub(crate) mirrors: Vec<String>,
     /// Fetch the package index again, and with it newer packages
     #[arg(long)]

@@ -84,22 +84,16 @@ pub(crate) fn convert(
     match format {
         Format::Raw => vmdk::write_raw(&*disk, file.as_file(), &mut |done| step.progress(done, total))?,
         Format::Vmdk => {
-            let name = output.file_name().unwrap_or_default().to_string_lossy();
-            let extent_name = if vmdk::is_extent_name(&name) { name.into_owned() } else { "disk.vmdk".into() };
-            let options = vmdk::Options { extent_name, content_id: content_id(&*disk)? };
+            // Not the output's name: the same content gives the same bytes, whatever the file is called.
+            let options = vmdk::Options { extent_name: "disk.vmdk".into(), content_id: content_id(&*disk)? };
             let mut out = Interruptible(io::BufWriter::with_capacity(1 << 20, file.as_file()));
             vmdk::write_stream_optimized(&*disk, &options, &mut out, &mut |done| step.progress(done, total))?;
             out.flush()?;
         }
-        Format::Vhd => {
-            vmdk::vhd::write_dynamic(&*disk, &content_id(&*disk)?, file.as_file(), &mut |done| {
-                step.progress(done, total);
-            })?;
-        }
-        Format::VhdFixed => {
-            vmdk::vhd::write_fixed(&*disk, &content_id(&*disk)?, file.as_file(), &mut |done| {
-                step.progress(done, total);
-            })?;
+        Format::Vhd | Format::VhdFixed => {
+            let write = if format == Format::Vhd { vmdk::vhd::write_dynamic } else { vmdk::vhd::write_fixed };
+            let options = vmdk::vhd::Options { content_id: content_id(&*disk)? };
+            write(&*disk, &options, file.as_file(), &mut |done| step.progress(done, total))?;
         }
         Format::Qcow2 => qemu_img(input, file.path())?,
     }
@@ -127,7 +121,10 @@ fn open(path: &Path) -> Result<Box<dyn Source>> {
     }
     if start.starts_with(b"KDMV") || start.starts_with(b"# Disk DescriptorFile") {
         let disk = Vmdk::open(path).map_err(|e| {
-            Failure::user(format!("{} cannot be read: {e}", path.display()), "is it whole, with all its extents?")
+            Failure::user(
+                format!("{} cannot be read: {e}", path.display()),
+                "is it whole, with all its extents?",
+            )
         })?;
         return Ok(Box::new(disk));
     }
@@ -190,7 +187,11 @@ fn qemu_img(input: &Path, output: &Path) -> Result<()> {
     match result {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
-            anyhow::bail!("qemu-img ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())
+            anyhow::bail!(
+                "qemu-img ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            )
         }
         Err(e) => Err(Failure::user(
             format!("`qemu-img` does not run: {e}"),

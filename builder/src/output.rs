@@ -141,8 +141,8 @@ fn write_vmdk(
     out: &mut dyn Write,
     step: &Running<'_>,
 ) -> Result<vmdk::Written> {
-    let disk = vmdk::Raw::open(source.disk)
-        .with_context(|| format!("Cannot open {}", source.disk.display()))?;
+    let disk =
+        vmdk::Raw::open(source.disk).with_context(|| format!("Cannot open {}", source.disk.display()))?;
     let allocated = fs::metadata(source.disk)?.blocks() * 512;
     let options = vmdk::Options { extent_name: name.into(), content_id: digest::id(source.content, "vmdk") };
     let mut out = Interruptible(out);

@@ -18,7 +18,8 @@ fn gatewright(home: &Path) -> Command {
 
 /// Exit code, standard output and standard error, with the home's path taken out.
 fn run(home: &Path, arguments: &[&str]) -> String {
-    let output = gatewright(home).args(arguments).output().unwrap();
+    // Without progress, which has times in it.
+    let output = gatewright(home).args(arguments).env("GATEWRIGHT_PROGRESS", "none").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(home.to_str().unwrap(), "[HOME]");
     let code = output.status.code().unwrap();
     format!("exit code {code}\n--- stdout\n{}--- stderr\n{}", text(&output.stdout), text(&output.stderr))
@@ -141,4 +142,159 @@ fn doctor_in_json() {
     let all_well = findings.iter().all(|finding| finding["ok"] == true);
     assert_eq!(output.status.code(), Some(if all_well { 0 } else { 1 }));
     assert!(findings.iter().all(|finding| finding["ok"] == true || finding["hint"].is_string()));
+}
+
+#[test]
+fn help_of_ova_and_disk() {
+    for (name, arguments) in [
+        ("ova", &["ova", "--help"][..]),
+        ("ova_pack", &["ova", "pack", "--help"]),
+        ("ova_unpack", &["ova", "unpack", "--help"]),
+        ("ova_verify", &["ova", "verify", "--help"]),
+        ("ova_sign", &["ova", "sign", "--help"]),
+        ("disk_convert", &["disk", "convert", "--help"]),
+    ] {
+        insta::assert_snapshot!(format!("help_of_{name}"), anywhere(arguments));
+    }
+}
+
+const DESCRIPTOR: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+    xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+    xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
+    xmlns:vmw="http://www.vmware.com/schema/ovf">
+  <References><File ovf:id="file1" ovf:href="small.vmdk" ovf:size="SIZE"/></References>
+  <DiskSection><Info>Disks</Info>
+    <Disk ovf:diskId="disk1" ovf:fileRef="file1" ovf:capacity="1048576" ovf:capacityAllocationUnits="byte"
+        ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+  </DiskSection>
+  <NetworkSection><Info>Networks</Info><Network ovf:name="LAN"><Description>Any.</Description></Network></NetworkSection>
+  <VirtualSystem ovf:id="small"><Info>A machine</Info><Name>small</Name>
+    <OperatingSystemSection ovf:id="96" vmw:osType="debian10_64Guest"><Info>Guest</Info></OperatingSystemSection>
+    <VirtualHardwareSection ovf:transport="com.vmware.guestInfo"><Info>Hardware</Info>
+      <System><vssd:ElementName>H</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemIdentifier>small</vssd:VirtualSystemIdentifier>
+        <vssd:VirtualSystemType>vmx-15</vssd:VirtualSystemType></System>
+      <Item><rasd:ElementName>CPU</rasd:ElementName><rasd:InstanceID>1</rasd:InstanceID>
+        <rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>2</rasd:VirtualQuantity></Item>
+      <Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:ElementName>Memory</rasd:ElementName>
+        <rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType>
+        <rasd:VirtualQuantity>512</rasd:VirtualQuantity></Item>
+      <Item><rasd:ElementName>SCSI</rasd:ElementName><rasd:InstanceID>3</rasd:InstanceID>
+        <rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></Item>
+      <Item><rasd:ElementName>Disk</rasd:ElementName><rasd:HostResource>ovf:/disk/disk1</rasd:HostResource>
+        <rasd:InstanceID>4</rasd:InstanceID><rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>
+      <vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="bios"/>
+    </VirtualHardwareSection>
+    <ProductSection ovf:class="net"><Info>Product</Info><Product>Small</Product><Version>1</Version>
+      <Category>Network</Category>
+      <Property ovf:key="address" ovf:type="string" ovf:userConfigurable="true" ovf:value="">
+        <Label>Address</Label><Description>Blank for DHCP.</Description></Property>
+    </ProductSection>
+  </VirtualSystem>
+</Envelope>
+"#;
+
+/// A disk, its VMDK and a descriptor of it.
+fn package() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let disk: Vec<u8> = (0..1 << 20).map(|n: u32| (n / 4096) as u8).collect();
+    std::fs::write(home.path().join("small.raw"), disk).unwrap();
+    assert!(
+        run(home.path(), &["disk", "convert", "-q", "small.raw", "small.vmdk"]).starts_with("exit code 0")
+    );
+    let size = std::fs::metadata(home.path().join("small.vmdk")).unwrap().len();
+    std::fs::write(home.path().join("small.ovf"), DESCRIPTOR.replace("SIZE", &size.to_string())).unwrap();
+    home
+}
+
+#[test]
+fn an_ova_there_and_back() {
+    let home = package();
+    let home = home.path();
+    insta::assert_snapshot!("ova_packed", run(home, &["ova", "pack", "small.ovf"]));
+    insta::assert_snapshot!("ova_verified", run(home, &["ova", "verify", "small.ova"]));
+    insta::assert_snapshot!("ova_inspected", run(home, &["ova", "inspect", "small.ova"]));
+    insta::assert_snapshot!("ova_unpacked", run(home, &["ova", "unpack", "small.ova", "-d", "out"]));
+    for name in ["small.ovf", "small.vmdk"] {
+        let read = |path: std::path::PathBuf| std::fs::read(path).unwrap();
+        assert!(read(home.join(name)) == read(home.join("out").join(name)), "{name} came back another");
+    }
+    // The same bytes again, also through a pipe.
+    let piped = gatewright(home).args(["ova", "pack", "small.ovf", "-o", "-"]).output().unwrap();
+    assert!(piped.stdout == std::fs::read(home.join("small.ova")).unwrap());
+    insta::assert_snapshot!("ova_is_there", run(home, &["ova", "pack", "small.ovf"]));
+    insta::assert_snapshot!("files_are_there", run(home, &["ova", "unpack", "small.ova", "-d", "out"]));
+    insta::assert_snapshot!(
+        "too_large",
+        run(home, &["ova", "unpack", "small.ova", "-d", "less", "--max-size", "1 KiB"])
+    );
+    assert!(
+        std::fs::read_dir(home.join("less")).map_or(0, Iterator::count) == 0,
+        "something was left behind"
+    );
+}
+
+#[test]
+fn an_ova_is_signed() {
+    let home = package();
+    let home = home.path();
+    let openssl = Command::new("openssl")
+        .current_dir(home)
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args(["-subj", "/CN=Builder", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .output()
+        .unwrap();
+    assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
+    run(home, &["ova", "pack", "small.ovf"]);
+    let sign = ["ova", "sign", "small.ova", "--key", "key.pem", "--cert", "cert.pem"];
+    insta::assert_snapshot!("ova_signed", run(home, &sign));
+    let signed = std::fs::read(home.join("small.ova")).unwrap();
+    let verified = run(home, &["ova", "verify", "small.ova", "--trust", "cert.pem"]);
+    assert!(verified.starts_with("exit code 0") && verified.contains("pass  certificate"), "{verified}");
+    let inspected = run(home, &["ova", "inspect", "small.ova"]);
+    assert!(inspected.contains("by CN=Builder"), "{inspected}");
+    run(home, &sign);
+    assert!(std::fs::read(home.join("small.ova")).unwrap() == signed, "signed twice is signed once");
+    insta::assert_snapshot!(
+        "sign_without_certificate",
+        run(home, &["ova", "sign", "small.ova", "--key", "key.pem"])
+    );
+}
+
+#[test]
+fn disks_are_converted() {
+    let home = package();
+    let home = home.path();
+    for name in ["a.vmdk", "a.vhd", "a.qcow2", "a.raw"] {
+        let converted = run(home, &["disk", "convert", "-q", "small.vmdk", name]);
+        assert!(converted.starts_with("exit code 0"), "{name}: {converted}");
+        let same =
+            Command::new("qemu-img").current_dir(home).args(["compare", "small.raw", name]).output().unwrap();
+        assert!(same.status.success(), "{name}: {}", String::from_utf8_lossy(&same.stdout));
+    }
+    for (name, arguments) in [
+        ("convert_to_what", &["disk", "convert", "small.raw", "disk"][..]),
+        ("convert_to_what_is_there", &["disk", "convert", "small.raw", "small.vmdk"]),
+        ("convert_from_qcow2", &["disk", "convert", "a.qcow2", "b.vmdk"]),
+        ("convert_from_nothing", &["disk", "convert", "none.raw", "b.vmdk"]),
+    ] {
+        insta::assert_snapshot!(name, run(home, arguments));
+    }
+}
+
+#[test]
+fn what_is_no_ova() {
+    let home = package();
+    let home = home.path();
+    for (name, arguments) in [
+        ("verify_a_disk", &["ova", "verify", "small.vmdk"][..]),
+        ("inspect_nothing", &["ova", "inspect", "none.ova"]),
+        ("skip_no_check", &["ova", "verify", "small.vmdk", "--skip", "moon"]),
+        ("pack_a_disk", &["ova", "pack", "small.vmdk"]),
+    ] {
+        insta::assert_snapshot!(name, run(home, arguments));
+    }
+    std::fs::remove_file(home.join("small.vmdk")).unwrap();
+    insta::assert_snapshot!("pack_without_the_disk", run(home, &["ova", "pack", "small.ovf"]));
 }

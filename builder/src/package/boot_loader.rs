@@ -32,7 +32,10 @@ fn look(disk: &dyn Source) -> Result<(), String> {
         .find(|partition| partition.part_type_guid == EFI)
         .ok_or("the disk has no EFI system partition")?;
     let start = partition.first_lba.checked_mul(512);
-    let length = partition.last_lba.checked_add(1).and_then(|end| end.checked_sub(partition.first_lba)?.checked_mul(512));
+    let length = partition
+        .last_lba
+        .checked_add(1)
+        .and_then(|end| end.checked_sub(partition.first_lba)?.checked_mul(512));
     let (Some(start), Some(length)) = (start, length) else {
         return Err("the EFI system partition is not on the disk".into());
     };
@@ -59,7 +62,10 @@ struct Window<'a> {
 
 impl std::fmt::Debug for Window<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Window").field("start", &self.start).field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Window")
+            .field("start", &self.start)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 

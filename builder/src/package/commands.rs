@@ -79,8 +79,10 @@ fn unpack(arguments: &UnpackArgs, json: bool, quiet: bool, printer: &Printer) ->
         None => Limits::default(),
     };
     let step = printer.step("unpack", "Unpacking");
-    let files = ova::unpack(&archive, &arguments.dir, &limits)
-        .map_err(|e| Failure::user(format!("Cannot unpack {}: {e}", arguments.ova.display()), UNPACK_HINT))?;
+    let files = ova::unpack(&archive, &arguments.dir, &limits).map_err(|e| {
+        let why = anyhow::Error::new(e);
+        Failure::user(format!("Cannot unpack {}: {why:#}", arguments.ova.display()), UNPACK_HINT)
+    })?;
     step.finish(State::Done, &format!("{} files", files.len()));
     if json {
         print(&serde_json::to_string_pretty(&json!({"files": files}))?)?;
@@ -106,7 +108,8 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
         let href = file.href.as_ref().map_or("", |href| href.text.as_str());
         let place = dir.join(href);
         // Bare names only, which also keeps a descriptor from naming what is elsewhere.
-        let length = Path::new(href).file_name().is_some_and(|name| name == href).then(|| fs::metadata(&place).ok());
+        let length =
+            Path::new(href).file_name().is_some_and(|name| name == href).then(|| fs::metadata(&place).ok());
         let Some(length) = length.flatten().filter(fs::Metadata::is_file).map(|meta| meta.len()) else {
             return Err(Failure::user(
                 format!("{} refers to `{href}`, which is not a file beside it", path.display()),
@@ -129,7 +132,10 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let name = stem(path)?;
     let mtime = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.trim().parse().map_err(|_| {
-            Failure::user(format!("SOURCE_DATE_EPOCH is `{text}`"), "give the seconds since 1970, or unset it")
+            Failure::user(
+                format!("SOURCE_DATE_EPOCH is `{text}`"),
+                "give the seconds since 1970, or unset it",
+            )
         })?,
         Err(_) => EPOCH,
     };
@@ -150,9 +156,10 @@ fn sign(arguments: &SignArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let signer = signer(&arguments.signer)?
         .ok_or_else(|| Failure::user("No key to sign with", "give `--key` and `--cert`"))?;
     let archive = open(&arguments.ova)?;
-    let descriptor = archive.members().iter().find(|entry| entry.name.ends_with(".ovf")).ok_or_else(|| {
-        Failure::user(format!("{} has no OVF descriptor", arguments.ova.display()), "is it an OVA?")
-    })?;
+    let descriptor =
+        archive.members().iter().find(|entry| entry.name.ends_with(".ovf")).ok_or_else(|| {
+            Failure::user(format!("{} has no OVF descriptor", arguments.ova.display()), "is it an OVA?")
+        })?;
     let xml = archive.read(descriptor, super::MAX_TEXT)?;
     let name = stem(Path::new(&descriptor.name))?;
     let mtime = descriptor.mtime.and_then(|time| u64::try_from(time).ok()).unwrap_or(EPOCH);
@@ -187,8 +194,14 @@ impl Write<'_> {
     fn to_file(self, path: &Path, force: bool) -> Result<u64> {
         let mut file = new_file(path, force)?;
         let reserve = self.xml.len();
-        let written =
-            ova::write_seekable(file.as_file_mut(), self.base, self.contents, |_| Ok(self.xml), reserve, &self.options)?;
+        let written = ova::write_seekable(
+            file.as_file_mut(),
+            self.base,
+            self.contents,
+            |_| Ok(self.xml),
+            reserve,
+            &self.options,
+        )?;
         file.as_file().sync_all()?;
         check_interrupted()?;
         file.persist(path).with_context(|| format!("Cannot write {}", path.display()))?;
@@ -226,10 +239,14 @@ pub(crate) fn signer(arguments: &SignerArgs) -> Result<Option<Signer>> {
 fn stem(path: &Path) -> Result<String> {
     match (path.file_stem().and_then(|stem| stem.to_str()), path.extension()) {
         (Some(stem), Some(extension)) if extension == "ovf" => Ok(stem.into()),
-        _ => Err(Failure::user(format!("{} is not called `NAME.ovf`", path.display()), "name an OVF descriptor")),
+        _ => Err(Failure::user(
+            format!("{} is not called `NAME.ovf`", path.display()),
+            "name an OVF descriptor",
+        )),
     }
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Failure::user(format!("Cannot read {}: {e}", path.display()), "does it exist?"))
+    fs::read(path)
+        .map_err(|e| Failure::user(format!("Cannot read {}: {e}", path.display()), "does it exist?"))
 }

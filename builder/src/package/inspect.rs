@@ -105,31 +105,45 @@ struct DeploymentOption {
 enum Signature {
     None,
     /// It fits the manifest. Whether the manifest fits the files, and whether to trust the signer, is for `verify`.
-    Good { subject: String, issuer: String, not_after: String },
-    Bad { why: String },
+    Good {
+        subject: String,
+        issuer: String,
+        not_after: String,
+    },
+    Bad {
+        why: String,
+    },
 }
 
 pub(crate) fn inspect(path: &Path) -> Result<Summary> {
     let archive = open(path)?;
     let named = |extension: &str| {
-        archive.members().iter().find(|entry| Path::new(&entry.name).extension().is_some_and(|e| e == extension))
+        archive
+            .members()
+            .iter()
+            .find(|entry| Path::new(&entry.name).extension().is_some_and(|e| e == extension))
     };
     let Some(descriptor) = named("ovf") else {
         return Err(Failure::user(format!("{} has no OVF descriptor", path.display()), "is it an OVA?"));
     };
     let document = Document::parse(&archive.read(descriptor, MAX_TEXT)?).map_err(|e| {
-        Failure::user(format!("{} in {}: {e}", descriptor.name, path.display()), "`gatewright ova verify` says more")
+        Failure::user(
+            format!("{} in {}: {e}", descriptor.name, path.display()),
+            "`gatewright ova verify` says more",
+        )
     })?;
     let signature = match (named("mf"), named("cert")) {
         (_, None) => Signature::None,
         (None, Some(_)) => Signature::Bad { why: "there is no manifest".into() },
         (Some(manifest), Some(certificate)) => {
-            let (manifest, certificate) = (archive.read(manifest, MAX_TEXT)?, archive.read(certificate, MAX_TEXT)?);
+            let (manifest, certificate) =
+                (archive.read(manifest, MAX_TEXT)?, archive.read(certificate, MAX_TEXT)?);
             match ova::certificate::verify(&manifest, &certificate, &Roots::default(), 0) {
                 Ok(good) => Signature::Good {
                     subject: good.subject,
                     issuer: good.issuer,
-                    not_after: jiff::Timestamp::from_second(good.not_after).map_or_else(|e| e.to_string(), |t| t.to_string()),
+                    not_after: jiff::Timestamp::from_second(good.not_after)
+                        .map_or_else(|e| e.to_string(), |t| t.to_string()),
                 },
                 Err(e) => Signature::Bad { why: e.to_string() },
             }
@@ -172,16 +186,17 @@ pub(crate) fn inspect(path: &Path) -> Result<Summary> {
 }
 
 fn systems(envelope: &Envelope) -> Vec<System> {
-    let property = |product: &ovf_parser::product::Product, property: &ovf_parser::product::Property| Property {
-        key: product.effective_key(property),
-        category: some(&property.category),
-        kind: some(&property.kind),
-        default: some(&property.value),
-        label: some(&property.label),
-        description: some(&property.description),
-        password: property.is_password(),
-        user_configurable: property.is_user_configurable(),
-    };
+    let property =
+        |product: &ovf_parser::product::Product, property: &ovf_parser::product::Property| Property {
+            key: product.effective_key(property),
+            category: some(&property.category),
+            kind: some(&property.kind),
+            default: some(&property.value),
+            label: some(&property.label),
+            description: some(&property.description),
+            password: property.is_password(),
+            user_configurable: property.is_user_configurable(),
+        };
     let product = |product: &ovf_parser::product::Product| Product {
         name: text(&product.product),
         vendor: some(&product.vendor),
@@ -204,7 +219,8 @@ fn systems(envelope: &Envelope) -> Vec<System> {
 }
 
 fn machine(hardware: &Hardware) -> Machine {
-    let of_kind = |kind: u64| hardware.items.iter().find(move |item| item.resource_type_number() == Some(kind));
+    let of_kind =
+        |kind: u64| hardware.items.iter().find(move |item| item.resource_type_number() == Some(kind));
     let config = |key: &str| hardware.config(key).and_then(|config| some(&config.value));
     Machine {
         version: hardware.system.as_ref().and_then(|system| some(&system.kind)),
@@ -240,7 +256,11 @@ pub(crate) fn print(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         for product in &system.products {
             let version = product.full_version.as_ref().or(product.version.as_ref());
             let vendor = product.vendor.as_ref().map(|vendor| format!(" by {vendor}"));
-            line(out, "Product", &format!("{} {}{}", product.name, version.map_or("", |v| v), vendor.unwrap_or_default()))?;
+            line(
+                out,
+                "Product",
+                &format!("{} {}{}", product.name, version.map_or("", |v| v), vendor.unwrap_or_default()),
+            )?;
         }
         optional(out, "Guest", &system.os)?;
         optional(out, "Notes", &system.annotation)?;
@@ -280,13 +300,17 @@ pub(crate) fn print(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     }
     let signature = match &summary.signature {
         Signature::None => "none".to_string(),
-        Signature::Good { subject, issuer, not_after } => format!("by {subject}, issued by {issuer}, until {not_after}"),
+        Signature::Good { subject, issuer, not_after } => {
+            format!("by {subject}, issued by {issuer}, until {not_after}")
+        }
         Signature::Bad { why } => format!("BAD: {why}"),
     };
     line(out, "Signature", &signature)?;
     line(out, "Size", &bytes(summary.size))?;
     let mut category = &None;
-    for property in summary.systems.iter().flat_map(|system| &system.products).flat_map(|product| &product.properties) {
+    for property in
+        summary.systems.iter().flat_map(|system| &system.products).flat_map(|product| &product.properties)
+    {
         if property.category != *category || category.is_none() {
             writeln!(out, "\n{}", property.category.as_deref().unwrap_or("Properties"))?;
             category = &property.category;

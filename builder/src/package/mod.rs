@@ -22,10 +22,10 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use vmdk::{Vmdk, Walk};
 
+use self::verify::Outcome;
 use crate::digest::hex;
 use crate::error::Failure;
 use crate::progress::Running;
-use self::verify::Outcome;
 
 /// The longest descriptor, manifest or certificate that is read, in bytes.
 const MAX_TEXT: u64 = 16 << 20;
@@ -97,7 +97,10 @@ impl Package {
                         told = (told + grain.len() as u64).min(entry.size);
                         step.progress(done + told, archive.length());
                     });
-                    let disk = Vmdk::from_section(archive.file().try_clone()?, entry.offset, entry.size);
+                    // What is after the end is another check's finding.
+                    let trailing = walk.as_ref().map_or(0, |walk| walk.trailing);
+                    let disk =
+                        Vmdk::from_section(archive.file().try_clone()?, entry.offset, entry.size - trailing);
                     let not_bootable = match disk {
                         Ok(disk) => boot_loader::missing(&disk),
                         Err(e) => Some(format!("the disk cannot be read: {e}")),
@@ -127,7 +130,11 @@ pub(crate) fn verify(path: &Path, step: &Running<'_>) -> Result<Vec<Outcome>> {
 /// Opens an archive for a command.
 pub(crate) fn open(path: &Path) -> Result<Archive> {
     Archive::open(path).map_err(|e| {
-        Failure::user(format!("{} is not an OVA: {e}", path.display()), "an OVA is a tar archive; is the file whole?")
+        let why = anyhow::Error::new(e);
+        Failure::user(
+            format!("Cannot read {} as an OVA: {why:#}", path.display()),
+            "an OVA is a tar archive; is the file whole?",
+        )
     })
 }
 

@@ -61,13 +61,26 @@ fn vmdk(boot_loader: bool) -> Vec<u8> {
 
 fn descriptor(disk: &[u8]) -> String {
     ovf::Descriptor {
-        files: vec![ovf::FileReference { id: "file1".into(), href: "a-disk1.vmdk".into(), size: disk.len() as u64 }],
-        disks: vec![ovf::VirtualDisk { id: "vmdisk1".into(), file: Some("file1".into()), capacity: DISK, populated: MIB }],
+        files: vec![ovf::FileReference {
+            id: "file1".into(),
+            href: "a-disk1.vmdk".into(),
+            size: disk.len() as u64,
+        }],
+        disks: vec![ovf::VirtualDisk {
+            id: "vmdisk1".into(),
+            file: Some("file1".into()),
+            capacity: DISK,
+            populated: MIB,
+        }],
         networks: vec![ovf::Network { name: "VM Network".into(), description: "Any.".into() }],
         system: ovf::VirtualSystem {
             id: "a".into(),
             name: "a".into(),
-            os: ovf::OperatingSystem { id: 96, vmw_type: "debian10_64Guest".into(), description: "Debian".into() },
+            os: ovf::OperatingSystem {
+                id: 96,
+                vmw_type: "debian10_64Guest".into(),
+                description: "Debian".into(),
+            },
             hardware: ovf::Hardware {
                 version: "vmx-15".into(),
                 transports: vec![ovf::Transport::GuestInfo, ovf::Transport::Iso],
@@ -144,12 +157,11 @@ impl Parts {
         let signer = self.signed.then(|| signer(self.dir.path()));
         let mut file = File::create_new(self.path()).unwrap();
         let disk = &self.disk;
-        let content = Content::new("a-disk1.vmdk", move |out| {
-            out.write_all(disk).map_err(ova::Error::from)
-        });
+        let content = Content::new("a-disk1.vmdk", move |out| out.write_all(disk).map_err(ova::Error::from));
         let xml = self.xml.clone().into_bytes();
         let (reserve, options) = (xml.len(), Options { mtime: 0, signer: signer.as_ref() });
-        ova::write_seekable(&mut file, "a", vec![content], |_| Ok::<_, ova::Error>(xml), reserve, &options).unwrap();
+        ova::write_seekable(&mut file, "a", vec![content], |_| Ok::<_, ova::Error>(xml), reserve, &options)
+            .unwrap();
         self
     }
 
@@ -194,15 +206,11 @@ fn run(command: &mut Command) {
 
 fn signer(dir: &Path) -> Signer {
     run(Command::new("openssl").current_dir(dir).args([
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=a",
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
+        "/CN=a",
     ]));
     let read = |name| fs::read(dir.join(name)).unwrap();
     Signer::from_pem(&read("key.pem"), &read("cert.pem")).unwrap()
-}
-
-/// The number of the first sector of `disk` that begins like this.
-fn find(disk: &[u8], is_it: impl Fn(&[u8]) -> bool) -> usize {
-    disk.chunks(512).position(is_it).expect("the writer's disks have it") * 512
 }
 
 const NAMES: [&str; 3] = ["a.ovf", "a.mf", "a-disk1.vmdk"];
@@ -304,12 +312,19 @@ fn a_good_ova_passes_every_check() {
 fn every_check_fails_on_its_broken_file() {
     let broken = broken();
     for check in CHECKS {
-        assert!(broken.iter().any(|(name, _, _)| *name == check.name), "{} is never seen to fail", check.name);
+        assert!(
+            broken.iter().any(|(name, _, _)| *name == check.name),
+            "{} is never seen to fail",
+            check.name
+        );
     }
     for (name, parts, words) in broken {
         let failures = parts.failures();
         let found = failures.iter().find(|(check, _)| *check == name);
-        assert!(found.is_some_and(|(_, findings)| findings.contains(words)), "{name} ({words}): {failures:?}");
+        assert!(
+            found.is_some_and(|(_, findings)| findings.contains(words)),
+            "{name} ({words}): {failures:?}"
+        );
         // Each fault is told once, by its own check.
         assert_eq!(failures.len(), 1, "{name}: {failures:?}");
     }

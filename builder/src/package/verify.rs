@@ -55,9 +55,10 @@ pub(crate) enum CheckResult {
 /// Names that no check has.
 pub(crate) fn refuse_unknown(names: &[String]) -> anyhow::Result<()> {
     match names.iter().find(|name| CHECKS.iter().all(|check| check.name != name.as_str())) {
-        Some(name) => {
-            Err(Failure::user(format!("There is no check `{name}`"), "`gatewright ova verify --list` names them"))
-        }
+        Some(name) => Err(Failure::user(
+            format!("There is no check `{name}`"),
+            "`gatewright ova verify --list` names them",
+        )),
         None => Ok(()),
     }
 }
@@ -120,9 +121,7 @@ pub(crate) fn print(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()>
 
 /// The checks, as `--list --json` prints them.
 pub(crate) fn described() -> serde_json::Value {
-    let check = |check: &Check| {
-        serde_json::json!({"check": check.name, "title": check.title, "symptom": check.symptom, "hint": check.hint})
-    };
+    let check = |check: &Check| serde_json::json!({"check": check.name, "title": check.title, "symptom": check.symptom, "hint": check.hint});
     CHECKS.iter().map(check).collect()
 }
 
