@@ -1,21 +1,25 @@
 //! Real descriptors, from the tests of other tools: they are read, written to the byte, and judged as those tests judge
 //! them. They are no part of this project: `GATEWRIGHT_CORPUS` names the folder that has them in `ovf`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use ovf_parser::Document;
 use ovf_parser::envelope::Content;
 use ovf_parser::tree::Dialect;
 
-/// The folder; without it, `test` says so past the capture of the test program.
-fn corpus(test: &str) -> Option<PathBuf> {
+/// The folder; without it, it is said once, past the capture of the test program.
+fn corpus() -> Option<PathBuf> {
+    static SAID: Once = Once::new();
     let folder = std::env::var_os("GATEWRIGHT_CORPUS").map(|folder| PathBuf::from(folder).join("ovf"));
     let folder = folder.filter(|folder| folder.is_dir());
     if folder.is_none() {
-        let why = "GATEWRIGHT_CORPUS names no folder with descriptors";
-        let _ = writeln!(std::io::stderr().lock(), "CANNOT RUN: {test}: {why}");
+        let line = "CANNOT RUN: corpus: GATEWRIGHT_CORPUS names no folder with descriptors";
+        SAID.call_once(|| _ = writeln!(std::io::stderr().lock(), "{line}"));
     }
     folder
 }
@@ -23,14 +27,17 @@ fn corpus(test: &str) -> Option<PathBuf> {
 /// The documents of a folder, by name. Reading one checks that it is written as it was.
 fn documents(folder: PathBuf) -> BTreeMap<String, Document> {
     let mut documents = BTreeMap::new();
-    for entry in folder.read_dir().unwrap() {
-        let path = entry.unwrap().path();
+    for entry in folder.read_dir().expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
         if path.extension().is_some_and(|extension| extension == "ovf") {
-            let bytes = std::fs::read(&path).unwrap();
+            let bytes = std::fs::read(&path).expect("a descriptor can be read");
             let document =
                 Document::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(document.to_xml().as_bytes() == bytes, "{} is not written as it was", path.display());
-            documents.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), document);
+            documents.insert(
+                path.file_stem().expect("a file has a name").to_string_lossy().into_owned(),
+                document,
+            );
         }
     }
     assert!(!documents.is_empty(), "there are descriptors");
@@ -43,7 +50,7 @@ fn problems(document: &Document) -> Vec<String> {
 
 #[test]
 fn good_disk_sections_have_no_problems() {
-    let Some(corpus) = corpus("good_disk_sections_have_no_problems") else { return };
+    let Some(corpus) = corpus() else { return };
     for (name, document) in documents(corpus.join("DiskSection/Pos")) {
         assert_eq!(problems(&document), [""; 0], "{name}");
         let envelope = document.envelope();
@@ -55,7 +62,7 @@ fn good_disk_sections_have_no_problems() {
 
 #[test]
 fn bad_disk_sections_have_a_reason() {
-    let Some(corpus) = corpus("bad_disk_sections_have_a_reason") else { return };
+    let Some(corpus) = corpus() else { return };
     let reasons = [
         ("dup_diskid", "A second disk is called `vmdisk1`"),
         ("dup_filerefs", "A second disk has the file `file1`"),
@@ -84,7 +91,7 @@ fn bad_disk_sections_have_a_reason() {
 
 #[test]
 fn real_appliances() {
-    let Some(corpus) = corpus("real_appliances") else { return };
+    let Some(corpus) = corpus() else { return };
     let documents = documents(corpus);
     for name in ["photon5", "properties", "ttylinux", "ubuntu24.10"] {
         assert_eq!(problems(&documents[name]), [""; 0], "{name}");

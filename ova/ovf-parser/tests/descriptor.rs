@@ -1,5 +1,7 @@
 //! What [`Descriptor`] writes is read as the same facts, and has no problems.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use ovf_parser::descriptor::{
     Controller, ControllerKind, Descriptor, Device, FileReference, Firmware, Hardware, Network, Nic,
     OperatingSystem, Product, Property, PropertyKind, Qualifier, Transport, VirtualDisk, VirtualSystem,
