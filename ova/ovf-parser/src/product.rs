@@ -1,5 +1,7 @@
 //! What is installed and what may be filled in: the `ProductSection`.
 
+use std::sync::Arc;
+
 use crate::tree::{Element, Namespace};
 use crate::value::{Position, Value};
 
@@ -54,7 +56,7 @@ impl Product {
         let mut category = None;
         for child in element.elements() {
             match child.ovf_kind() {
-                Some("Category") => category = Some(child.value()),
+                Some("Category") => category = Some(Arc::new(child.value())),
                 Some("Property") => product.properties.push(Property::of(child, category.clone())),
                 _ => {}
             }
@@ -81,8 +83,8 @@ impl Product {
 pub struct Property {
     /// Where it begins.
     pub position: Position,
-    /// The group it is shown in: the last `Category` before it.
-    pub category: Option<Value>,
+    /// The group it is shown in: the last `Category` before it. Shared, as one long text may rule many properties.
+    pub category: Option<Arc<Value>>,
     /// Its name in the product; see [`Product::effective_key`].
     pub key: Option<Value>,
     /// What may be typed in, as in `string`, `boolean`, `uint8`.
@@ -119,7 +121,7 @@ pub struct ConfiguredValue {
 }
 
 impl Property {
-    fn of(element: &Element, category: Option<Value>) -> Property {
+    fn of(element: &Element, category: Option<Arc<Value>>) -> Property {
         let values = element.elements().filter(|child| child.ovf_kind() == Some("Value"));
         Property {
             position: element.position(),

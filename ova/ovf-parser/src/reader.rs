@@ -21,6 +21,8 @@ const MAX_LENGTH: usize = 4 << 20;
 const MAX_DEPTH: usize = 64;
 /// Elements, attributes, texts and so on: each takes more memory than the four bytes that it may be written in.
 const MAX_NODES: usize = 1 << 17;
+/// Longer than the name of any namespace, which is compared for each name that belongs to it.
+const MAX_NAMESPACE: usize = 1 << 10;
 
 /// Why a document cannot be read, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -199,7 +201,7 @@ impl<'a> Reader<'a> {
             self.root = Some(element);
             return self.count();
         }
-        self.push(Node::Element(element))
+        self.push(Node::Element(Box::new(element)))
     }
 
     fn push(&mut self, node: Node) -> Result<(), ParseError> {
@@ -319,6 +321,9 @@ impl<'a> Reader<'a> {
                     || seen.insert((name.namespace.clone(), name.local.clone())));
             if !is_new {
                 return Err(wrong(format!("A second attribute `{name}`")));
+            }
+            if name.namespace == Namespace::Xmlns && text.len() > MAX_NAMESPACE {
+                return Err(wrong(format!("The name of the namespace is longer than {MAX_NAMESPACE} bytes")));
             }
             let value = Value { text: text.into(), position: place.1 };
             if name.namespace == Namespace::Xsi

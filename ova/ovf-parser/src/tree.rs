@@ -131,7 +131,7 @@ pub struct Attribute {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// `<a>...</a>` or `<a/>`
-    Element(Element),
+    Element(Box<Element>),
     /// Text, with its references.
     Text(String),
     /// What is in `<![CDATA[...]]>`.

@@ -207,14 +207,14 @@ impl Problems {
     }
 
     fn disks(&mut self, envelope: &Envelope) {
-        let files: BTreeMap<&str, usize> = envelope
-            .references
-            .iter()
-            .zip(0..)
-            .filter_map(|(file, at)| Some((file.id.as_deref()?, at)))
-            .collect();
+        let mut files: BTreeMap<&str, usize> = BTreeMap::new();
+        for (file, at) in envelope.references.iter().zip(0..) {
+            if let Some(id) = file.id.as_deref() {
+                files.entry(id).or_insert(at);
+            }
+        }
         let disks: BTreeSet<&str> = envelope.disks.iter().filter_map(|disk| disk.id.as_deref()).collect();
-        let properties = property_names(envelope);
+        let properties = PropertyNames::of(envelope);
         self.unique("disk", "diskId", envelope.disks.iter().map(|disk| (disk.position, disk.id.as_ref())));
         let (mut seen, mut last) = (BTreeSet::new(), 0);
         for disk in &envelope.disks {
@@ -243,7 +243,7 @@ impl Problems {
         }
     }
 
-    fn capacity(&mut self, disk: &Disk, properties: &BTreeSet<String>) {
+    fn capacity(&mut self, disk: &Disk, properties: &PropertyNames<'_>) {
         if let Some(units) = &disk.capacity_units
             && !matches!(Units::parse(units), Some(Units { base: Base::Byte, .. }))
         {
@@ -253,7 +253,7 @@ impl Problems {
             return self.invalid(disk.position, "A disk without `capacity`");
         };
         if let Some(property) = disk.capacity_property() {
-            if !properties.contains(property) {
+            if !properties.has(property) {
                 self.invalid(
                     capacity.position,
                     format!("The capacity is the property `{property}`, and there is none"),
@@ -301,7 +301,12 @@ impl Problems {
         let names = Names {
             disks: envelope.disks.iter().filter_map(|disk| disk.id.as_deref()).collect(),
             files: envelope.references.iter().filter_map(|file| file.id.as_deref()).collect(),
-            networks: envelope.networks.iter().filter_map(|network| network.name.as_deref()).collect(),
+            networks: envelope
+                .networks
+                .iter()
+                .filter_map(|network| network.name.as_deref())
+                .map(str::trim)
+                .collect(),
             options: envelope.deployment_options.iter().filter_map(|option| option.id.as_deref()).collect(),
         };
         let mut ids = Vec::new();
@@ -445,18 +450,19 @@ impl Problems {
     }
 
     fn products(&mut self, products: &[Product], names: &Names<'_>) {
-        let mut seen = BTreeSet::new();
+        let (mut groups, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for product in products {
+            let count = groups.len();
+            let group = *groups.entry(group(product)).or_insert(count);
             for property in &product.properties {
                 match &property.key {
                     None => self.invalid(property.position, "A property without `key`"),
                     Some(key) => {
-                        let effective = product.effective_key(property);
                         let mut is_new = true;
                         per_option(property.configurations())
-                            .for_each(|option| is_new &= seen.insert((effective.clone(), option)));
+                            .for_each(|option| is_new &= seen.insert((group, key.as_str(), option)));
                         if !is_new {
-                            self.invalid(key.position, format!("A second property is called `{effective}`"));
+                            self.invalid(key.position, format!("A second property has the key `{key}`"));
                         }
                     }
                 }
@@ -505,26 +511,56 @@ fn per_option<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = 
     always.into_iter().chain(names)
 }
 
-/// Properties by their own name and by that in the guest.
-fn property_names(envelope: &Envelope) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut open: Vec<&Content> = envelope.content.iter().collect();
-    while let Some(content) = open.pop() {
-        let products = match content {
-            Content::System(system) => &system.products,
-            Content::Collection(collection) => {
-                open.extend(&collection.content);
-                &collection.products
-            }
-        };
-        for product in products {
-            for property in &product.properties {
-                names.insert(product.effective_key(property));
-                names.extend(property.key.as_ref().map(|key| key.text.clone()));
+/// Properties by class and instance of their products; no name is put together, as one class may have many properties.
+#[derive(Default)]
+struct PropertyNames<'a> {
+    keys: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
+}
+
+impl<'a> PropertyNames<'a> {
+    /// Those of all products of the package.
+    fn of(envelope: &'a Envelope) -> Self {
+        let mut names = PropertyNames::default();
+        let mut open: Vec<&Content> = envelope.content.iter().collect();
+        while let Some(content) = open.pop() {
+            let products = match content {
+                Content::System(system) => &system.products,
+                Content::Collection(collection) => {
+                    open.extend(&collection.content);
+                    &collection.products
+                }
+            };
+            for product in products.iter().filter(|product| !product.properties.is_empty()) {
+                let keys = product.properties.iter().filter_map(|property| property.key.as_deref());
+                names.keys.entry(group(product)).or_default().extend(keys);
             }
         }
+        names
     }
-    names
+
+    /// Whether a property is called so, by its own key or by `[class.]key[.instance]`.
+    fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|((class, instance), keys)| {
+            let key = if class.is_empty() {
+                Some(name)
+            } else {
+                name.strip_prefix(class).and_then(|n| n.strip_prefix('.'))
+            };
+            let key = key.and_then(|key| {
+                if instance.is_empty() {
+                    Some(key)
+                } else {
+                    key.strip_suffix(instance).and_then(|n| n.strip_suffix('.'))
+                }
+            });
+            keys.contains(name) || key.is_some_and(|key| keys.contains(key))
+        })
+    }
+}
+
+/// Class and instance, empty where there is none.
+fn group(product: &Product) -> (&str, &str) {
+    (product.class.as_deref().unwrap_or_default(), product.instance.as_deref().unwrap_or_default())
 }
 
 /// Types of properties, by what fits them.

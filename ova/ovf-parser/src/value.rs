@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// A place in a document.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// From 1.
     pub line: usize,
@@ -36,6 +36,12 @@ impl Position {
     }
 }
 
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
@@ -43,7 +49,7 @@ impl fmt::Display for Position {
 }
 
 /// The text of an attribute or element. Numbers are text too: what is written may be none.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Value {
     /// As XML has it, without references.
     pub text: String,
@@ -78,6 +84,13 @@ impl Value {
     pub(crate) fn trimmed(mut self) -> Value {
         self.text = self.text.trim().into();
         self
+    }
+}
+
+/// On one line, as models have many.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:?}", self.text, self.position)
     }
 }
 
