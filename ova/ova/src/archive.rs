@@ -261,6 +261,10 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn open(path: &Path) -> Result<Self, ReadError> {
+        // Opening a pipe would wait for a writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(ReadError::NotAFile);
+        }
         Self::from_file(File::open(path)?)
     }
 

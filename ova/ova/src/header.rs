@@ -2,6 +2,8 @@
 //!
 //! Sources: POSIX.1-2017, `pax`, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format".
 
+use std::fmt;
+
 /// Tar's unit, in bytes.
 pub(crate) const BLOCK: u64 = 512;
 
@@ -41,6 +43,21 @@ impl Kind {
     /// Whether content follows the header; of the others some readers skip what their size says and some do not.
     pub(crate) fn has_content(self) -> bool {
         matches!(self, Self::Regular | Self::Other(_))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular => "file",
+            Self::HardLink => "hard link",
+            Self::SymbolicLink => "symbolic link",
+            Self::CharacterDevice => "character device",
+            Self::BlockDevice => "block device",
+            Self::Directory => "folder",
+            Self::Fifo => "named pipe",
+            Self::Other(flag) => return write!(f, "member of type `{}`", flag.escape_ascii()),
+        })
     }
 }
 

@@ -35,7 +35,7 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// A link, a device, a folder, ...
-    #[error("`{name}` is not a file but a {kind:?}; only files are unpacked")]
+    #[error("`{name}` is not a file but a {kind}; only files are unpacked")]
     Kind {
         /// The member.
         name: String,

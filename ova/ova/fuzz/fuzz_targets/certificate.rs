@@ -26,7 +26,8 @@ fuzz_target!(|data: &[u8]| {
                 let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
                 let (der, next) = after.split_at(length);
                 let text = &mut texts[usize::from(role & 1)];
-                let pem = ["-----BEGIN CERTIFICATE-----\n", &STANDARD.encode(der), "\n-----END CERTIFICATE-----\n"];
+                let pem =
+                    ["-----BEGIN CERTIFICATE-----\n", &STANDARD.encode(der), "\n-----END CERTIFICATE-----\n"];
                 text.extend_from_slice(pem.concat().as_bytes());
                 rest = next;
             }

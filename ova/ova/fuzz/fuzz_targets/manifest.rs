@@ -11,7 +11,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(!line.name.is_empty() && !line.name.contains('\n'));
     }
     let sha256 = manifest.lines.iter().filter(|line| line.algorithm == Algorithm::Sha256);
-    let files: Vec<_> = sha256.map(|line| (&*line.name, <[u8; 32]>::try_from(&*line.digest).unwrap())).collect();
+    let files: Vec<_> =
+        sha256.map(|line| (&*line.name, <[u8; 32]>::try_from(&*line.digest).unwrap())).collect();
     let again = parse(write(files.iter().copied()).as_bytes()).unwrap();
     assert_eq!(files.len(), again.lines.len());
     for ((name, digest), line) in files.iter().zip(&again.lines) {

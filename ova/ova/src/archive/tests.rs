@@ -178,8 +178,13 @@ fn what_is_wrong_is_named() {
         );
         assert!(error.to_string().contains(message), "{message}: {error}");
     }
-    let error = Archive::open(Path::new("/dev/null")).unwrap_err();
-    assert!(matches!(error, ReadError::NotAFile), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [Path::new("/dev/null"), dir.path(), &pipe] {
+        let error = Archive::open(path).unwrap_err();
+        assert!(matches!(error, ReadError::NotAFile), "{error}");
+    }
 }
 
 #[test]
