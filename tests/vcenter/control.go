@@ -70,17 +70,10 @@ func (vc *vcenter) controlHandler() http.Handler {
 		})
 	}
 	get("/machines", func() any { return vc.machines() })
-	get("/calls", func() any { return emptyNotNull(vc.allCalls()) })
-	get("/complaints", func() any { return append([]string{}, vc.allComplaints()...) })
-	get("/uploads", func() any { return append([]upload{}, vc.allUploads()...) })
+	get("/calls", func() any { return vc.allCalls() })
+	get("/complaints", func() any { return vc.allComplaints() })
+	get("/uploads", func() any { return vc.allUploads() })
 	return mux
-}
-
-func emptyNotNull(calls map[string]int) map[string]int {
-	if calls == nil {
-		return map[string]int{}
-	}
-	return calls
 }
 
 // machines lists the inventory by name.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log"
 	"maps"
-	"slices"
 	"sync"
 )
 
@@ -32,9 +31,6 @@ type records struct {
 func (r *records) call(method string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.calls == nil {
-		r.calls = map[string]int{}
-	}
 	r.calls[method]++
 }
 
@@ -52,6 +48,8 @@ func (r *records) uploaded(u upload) {
 	r.uploads = append(r.uploads, u)
 }
 
+// What is returned is the caller's, and never nil: JSON has a word for that.
+
 func (r *records) allCalls() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,11 +59,11 @@ func (r *records) allCalls() map[string]int {
 func (r *records) allComplaints() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.complaints)
+	return append([]string{}, r.complaints...)
 }
 
 func (r *records) allUploads() []upload {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.uploads)
+	return append([]upload{}, r.uploads...)
 }

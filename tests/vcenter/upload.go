@@ -3,9 +3,11 @@ package main
 import (
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -48,6 +50,22 @@ type content struct {
 	size   int64
 	sha1   string
 	sha256 string
+}
+
+// newHost starts the ESXi host.
+func newHost(vc *vcenter) (*host, error) {
+	own, err := newIdentity("esxi", hostAddress)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", hostAddress+":0")
+	if err != nil {
+		return nil, err
+	}
+	h := &host{vc: vc, thumbprint: own.thumbprint, url: "https://" + listener.Addr().String(), files: map[string]*file{}}
+	h.server = &http.Server{Handler: h}
+	go serve(h.server, tls.NewListener(listener, own.tls))
+	return h, nil
 }
 
 func (h *host) open(where string, f *file) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
@@ -52,7 +51,9 @@ type vcenter struct {
 // start brings up an empty inventory: a datacenter with one cluster, one host, one datastore, the network "VM Network"
 // and a distributed port group.
 func start(leaseTimeout time.Duration) (vc *vcenter, err error) {
-	vc = &vcenter{leaseTimeout: leaseTimeout, items: map[string]types.OvfFileItem{}}
+	vc = &vcenter{
+		records: records{calls: map[string]int{}}, leaseTimeout: leaseTimeout, items: map[string]types.OvfFileItem{},
+	}
 	defer func() {
 		if err != nil {
 			vc.close()
@@ -92,14 +93,14 @@ func start(leaseTimeout time.Duration) (vc *vcenter, err error) {
 	// Without a user, any would do.
 	service.Listen = &url.URL{Host: vcenterAddress + ":0", User: url.UserPassword(user, vc.access.Password)}
 	vc.server = service.NewServer()
-	uploads := vc.server.Config.Handler
+	simulated := vc.server.Config.Handler
 	vc.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The simulator's own place for uploads ends the process on HEAD and on parallel ones.
 		if strings.HasPrefix(r.URL.Path, "/nfc/") {
 			http.NotFound(w, r)
 			return
 		}
-		uploads.ServeHTTP(w, r)
+		simulated.ServeHTTP(w, r)
 	})
 	vc.access.URL = "https://" + vc.server.Listener.Addr().String() + "/sdk"
 
@@ -205,20 +206,4 @@ func (vc *vcenter) expected(device string) (types.OvfFileItem, bool) {
 	defer vc.mu.Unlock()
 	item, ok := vc.items[device]
 	return item, ok
-}
-
-// newHost starts the ESXi host.
-func newHost(vc *vcenter) (*host, error) {
-	own, err := newIdentity("esxi", hostAddress)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := net.Listen("tcp", hostAddress+":0")
-	if err != nil {
-		return nil, err
-	}
-	h := &host{vc: vc, thumbprint: own.thumbprint, url: "https://" + listener.Addr().String(), files: map[string]*file{}}
-	h.server = &http.Server{Handler: h}
-	go serve(h.server, tls.NewListener(listener, own.tls))
-	return h, nil
 }

@@ -348,9 +348,9 @@ func TestAnAbortedImportLeavesNothing(t *testing.T) {
 }
 
 func TestALeaseWithoutProgressTimesOut(t *testing.T) {
-	b := newBench(t, 1500*time.Millisecond)
+	b := newBench(t, 2500*time.Millisecond)
 	lease, _ := b.begin()
-	for range 4 {
+	for range 6 {
 		time.Sleep(500 * time.Millisecond)
 		if err := lease.Progress(b.ctx, 1); err != nil {
 			t.Fatal(err)
