@@ -16,6 +16,7 @@
 //! | [`run`] | names, scratch folders, slots, and the sweeping of what a killed run left |
 //! | [`bench`] | boot to SSH, for `make bench` |
 //! | [`host`] | a container with the daemon in it, and what is asked of it |
+//! | [`vcenter`] | a vCenter to import into, and the clients that import |
 //! | [`cases`] | many cases of one test, several at a time |
 
 pub mod bench;
@@ -33,3 +34,4 @@ pub mod run;
 pub mod seed;
 pub mod ssh;
 pub mod status;
+pub mod vcenter;

@@ -58,10 +58,19 @@ pub fn fabric(test: &str) -> bool {
 /// With `GATEWRIGHT_REQUIRE_ALL=1`, when it cannot run.
 #[must_use]
 pub fn image(test: &str, host: Host) -> Option<Image> {
-    match check(host).and_then(|()| Image::from_environment().map_err(|error| format!("{error:#}"))) {
-        Ok(image) => Some(image),
+    needed(test, check(host).map_err(anyhow::Error::msg).and_then(|()| Image::from_environment()))
+}
+
+/// What `test` cannot do without, if it is there. `None`: said so, and the test returns.
+///
+/// # Panics
+/// With `GATEWRIGHT_REQUIRE_ALL=1`, when it is not there.
+#[must_use]
+pub fn needed<T>(test: &str, found: anyhow::Result<T>) -> Option<T> {
+    match found {
+        Ok(thing) => Some(thing),
         Err(why) => {
-            cannot_run(test, &why);
+            cannot_run(test, &format!("{why:#}"));
             None
         }
     }
