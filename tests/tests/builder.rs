@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gatewright_tests::figures::{Timed, say};
-use gatewright_tests::prerequisites::{self, Host};
+use gatewright_tests::prerequisites::{self, Host, needed};
 use gatewright_tests::process::{self, kill_hard};
 use gatewright_tests::run::Run;
+use gatewright_tests::vcenter;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -395,23 +396,10 @@ fn other_tools_accept_the_ova() {
     let info = process::output(Command::new("vmdkinfo").arg(&vmdk)).unwrap();
     assert!(info.contains("Stream optimized"), "{info}");
 
-    let govc = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/govc");
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("govc");
-    let built = Command::new("go")
-        .current_dir(module)
-        .env("CGO_ENABLED", "0")
-        .args(["build", "-trimpath", "-o"])
-        .arg(&govc)
-        .arg(".")
-        .output();
-    match built {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => panic!("govc does not build: {}", stderr(&output)),
-        Err(error) => {
-            say(&format!("CANNOT RUN: other_tools_accept_the_ova, govc: there is no Go ({error})"));
-            return;
-        }
+    if needed("other_tools_accept_the_ova, govc", vcenter::check_go()).is_none() {
+        return;
     }
+    let govc = vcenter::go_program("govc").unwrap();
     // It wants an address, which it does not use here.
     let spec = process::output(Command::new(govc).env("GOVC_URL", "127.0.0.1:9").arg("import.spec").arg(ova))
         .unwrap();
