@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ovf_parser::descriptor as ovf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -121,13 +121,13 @@ fn write_vmdk(source: &Source<'_>, name: &str, path: &Path, step: &Running<'_>) 
     let context = || format!("Cannot write {}", path.display());
     let disk = File::open(source.disk).with_context(|| format!("Cannot open {}", source.disk.display()))?;
     let allocated = disk.metadata()?.blocks() * 512;
+    let disk = vmdk::Raw::new(disk)?;
+    let capacity = source.image.definition.disk.size.0;
+    ensure!(vmdk::Source::capacity(&disk) == capacity, "{} is not of {capacity} bytes", source.disk.display());
     let out = File::create(path).with_context(context)?;
     let mut out = Interruptible(io::BufWriter::with_capacity(1 << 20, out));
     let options = vmdk::Options { extent_name: name.into(), content_id: digest::id(source.content, "vmdk") };
-    let capacity = source.image.definition.disk.size.0;
-    vmdk::write_stream_optimized(&disk, capacity, &options, &mut out, &mut |read| {
-        step.progress(read, allocated)
-    })
+    vmdk::write_stream_optimized(&disk, &options, &mut out, &mut |read| step.progress(read, allocated))
     .map_err(|error| match check_interrupted() {
         Err(interrupted) => interrupted,
         Ok(()) => anyhow::Error::new(error).context(context()),
