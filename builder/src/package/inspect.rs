@@ -189,7 +189,7 @@ fn systems(envelope: &Envelope) -> Vec<System> {
     let property =
         |product: &ovf_parser::product::Product, property: &ovf_parser::product::Property| Property {
             key: product.effective_key(property),
-            category: some(&property.category),
+            category: property.category.as_ref().map(|category| category.text.clone()),
             kind: some(&property.kind),
             default: some(&property.value),
             label: some(&property.label),
