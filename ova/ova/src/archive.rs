@@ -218,9 +218,14 @@ impl Problem {
     }
 }
 
-/// A name from outside, fit for a terminal.
+/// A name from outside, fit for a terminal: GNU tar's may be a megabyte long.
 pub(crate) fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).escape_debug().to_string()
+    let name = String::from_utf8_lossy(name);
+    let mut shown: String = name.chars().take(100).flat_map(char::escape_debug).collect();
+    if name.chars().nth(100).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What extensions said of the next member.

@@ -196,6 +196,7 @@ fn names_in_errors_do_not_reach_the_terminal_raw() {
     header.set_cksum();
     let error = archive(&[header.as_bytes(), &[0; 512][..]].concat()).unwrap_err().to_string();
     assert!(error.contains(r"`\u{1b}[31mred`"), "{error}");
+    assert_eq!(printable("ä'\"".repeat(1000).as_bytes()).chars().count(), 167);
 }
 
 #[test]
