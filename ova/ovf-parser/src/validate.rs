@@ -442,9 +442,12 @@ impl Problems {
         self.options(item.configuration.as_ref(), names);
     }
 
+    /// The first of them that is not known stands for all.
     fn options(&mut self, list: Option<&Value>, names: &Names<'_>) {
-        let Some(list) = list else { return };
-        for name in list.split_whitespace().filter(|name| !names.options.contains(name)) {
+        let unknown = list.and_then(|list| {
+            Some((list, list.split_whitespace().find(|name| !names.options.contains(name))?))
+        });
+        if let Some((list, name)) = unknown {
             self.invalid(list.position, format!("`{name}` is no deployment option of the package"));
         }
     }
@@ -476,10 +479,11 @@ impl Problems {
         for value in &property.values {
             self.options(value.configuration.as_ref(), names);
         }
-        for qualifier in property.qualifiers() {
-            if let (Qualifier::Other(text), Some(list)) = (qualifier, &property.qualifier_list) {
-                self.unsupported(list.position, format!("The qualifier `{text}` is not known"));
-            }
+        if let Some(list) = &property.qualifier_list
+            && let Some(Qualifier::Other(text)) =
+                Qualifier::parse_list(list).find(|qualifier| matches!(qualifier, Qualifier::Other(_)))
+        {
+            self.unsupported(list.position, format!("The qualifier `{text}` is not known"));
         }
         let Some(kind) = &property.kind else {
             return self.invalid(property.position, "A property without `type`");
@@ -514,6 +518,8 @@ fn per_option<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = 
 /// Properties by class and instance of their products; no name is put together, as one class may have many properties.
 #[derive(Default)]
 struct PropertyNames<'a> {
+    /// Of all products.
+    all: BTreeSet<&'a str>,
     keys: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
 }
 
@@ -532,6 +538,7 @@ impl<'a> PropertyNames<'a> {
             };
             for product in products.iter().filter(|product| !product.properties.is_empty()) {
                 let keys = product.properties.iter().filter_map(|property| property.key.as_deref());
+                names.all.extend(keys.clone());
                 names.keys.entry(group(product)).or_default().extend(keys);
             }
         }
@@ -540,21 +547,18 @@ impl<'a> PropertyNames<'a> {
 
     /// Whether a property is called so, by its own key or by `[class.]key[.instance]`.
     fn has(&self, name: &str) -> bool {
-        self.keys.iter().any(|((class, instance), keys)| {
-            let key = if class.is_empty() {
-                Some(name)
-            } else {
-                name.strip_prefix(class).and_then(|n| n.strip_prefix('.'))
-            };
-            let key = key.and_then(|key| {
-                if instance.is_empty() {
-                    Some(key)
-                } else {
-                    key.strip_suffix(instance).and_then(|n| n.strip_suffix('.'))
-                }
-            });
-            keys.contains(name) || key.is_some_and(|key| keys.contains(key))
-        })
+        self.all.contains(name)
+            || self.keys.iter().any(|((class, instance), keys)| {
+                let key = match *class {
+                    "" => Some(name),
+                    class => name.strip_prefix(class).and_then(|rest| rest.strip_prefix('.')),
+                };
+                let key = key.and_then(|key| match *instance {
+                    "" => Some(key),
+                    instance => key.strip_suffix(instance)?.strip_suffix('.'),
+                });
+                key.is_some_and(|key| keys.contains(key))
+            })
     }
 }
 
