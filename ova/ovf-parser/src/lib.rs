@@ -14,6 +14,7 @@ mod document;
 pub mod envelope;
 pub mod environment;
 pub mod hardware;
+mod lexical;
 pub mod product;
 mod reader;
 pub mod tree;

@@ -198,9 +198,8 @@ pub enum Qualifier {
 
 impl Qualifier {
     /// Reads `MinLen(1),MaxLen(63)` or `ValueMap{"a","b"}`, with spaces or without.
-    #[must_use]
-    pub fn parse_list(text: &str) -> Vec<Qualifier> {
-        split(text).into_iter().map(Qualifier::parse).collect()
+    pub fn parse_list(text: &str) -> impl Iterator<Item = Qualifier> {
+        split(text).map(Qualifier::parse)
     }
 
     fn parse(text: &str) -> Qualifier {
@@ -217,18 +216,26 @@ impl Qualifier {
             "MaxLen" => Some(Qualifier::MaxLen(inside.parse().ok()?)),
             "MinValue" => Some(Qualifier::MinValue(inside.parse().ok()?)),
             "MaxValue" => Some(Qualifier::MaxValue(inside.parse().ok()?)),
-            "ValueMap" => {
-                split(inside).into_iter().map(unquoted).collect::<Option<_>>().map(Qualifier::ValueMap)
-            }
+            "ValueMap" => split(inside).map(unquoted).collect::<Option<_>>().map(Qualifier::ValueMap),
             _ => None,
         }
     }
 }
 
 /// The parts between commas that are neither in quotes nor in brackets, without white space around them.
-fn split(text: &str) -> Vec<&str> {
-    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
-    let (mut is_quoted, mut is_escaped) = (false, false);
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text).filter(|text| !text.trim().is_empty());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = comma(text).unwrap_or(text.len());
+        rest = text.get(end + 1..);
+        Some(text[..end].trim())
+    })
+}
+
+/// Where the first comma is that is neither in quotes nor in brackets.
+fn comma(text: &str) -> Option<usize> {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
     for (at, character) in text.char_indices() {
         let was_escaped = std::mem::take(&mut is_escaped);
         match character {
@@ -236,15 +243,11 @@ fn split(text: &str) -> Vec<&str> {
             '"' if !was_escaped => is_quoted = !is_quoted,
             '(' | '{' if !is_quoted => depth += 1,
             ')' | '}' if !is_quoted => depth = depth.saturating_sub(1),
-            ',' if !is_quoted && depth == 0 => {
-                parts.push(text[begin..at].trim());
-                begin = at + 1;
-            }
+            ',' if !is_quoted && depth == 0 => return Some(at),
             _ => {}
         }
     }
-    parts.push(text[begin..].trim());
-    if parts == [""] { Vec::new() } else { parts }
+    None
 }
 
 /// What is between quotes, with `\"` and `\\` as DSP0004 writes them.
@@ -296,14 +299,14 @@ mod tests {
             ("Required", vec![Other("Required".into())]),
         ];
         for (text, expected) in cases {
-            assert_eq!(Qualifier::parse_list(text), expected, "{text}");
+            assert_eq!(Qualifier::parse_list(text).collect::<Vec<_>>(), expected, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_list(text in "[a-zL(){}\",\\\\0-9 ]{0,40}") {
-            let _ = Qualifier::parse_list(&text);
+            Qualifier::parse_list(&text).for_each(drop);
         }
 
         #[test]
@@ -311,7 +314,7 @@ mod tests {
             let list = values.iter().map(|value| format!("\"{value}\"")).collect::<Vec<_>>().join(",");
             let text = format!("MinLen({min}),MaxLen({max}),ValueMap{{{list}}}");
             prop_assert_eq!(
-                Qualifier::parse_list(&text),
+                Qualifier::parse_list(&text).collect::<Vec<_>>(),
                 [Qualifier::MinLen(min.into()), Qualifier::MaxLen(max.into()), Qualifier::ValueMap(values)]
             );
         }

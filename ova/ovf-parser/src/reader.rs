@@ -4,14 +4,14 @@
 //! stand beside the root) is looked at here, so that the pieces put together are the document again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use quick_xml::XmlVersion;
 use quick_xml::events::attributes::Attribute as RawAttribute;
 use quick_xml::events::{BytesDecl, BytesRef, Event};
-use quick_xml::name::{QName, ResolveResult};
+use quick_xml::name::{NamespaceResolver, QName, ResolveResult};
 use quick_xml::reader::NsReader;
 
+use crate::lexical::{Parts, is_character, is_name, is_space, split};
 use crate::tree::{Attribute, Element, Name, Namespace, Node, Tree};
 use crate::value::{Position, Value};
 
@@ -171,7 +171,12 @@ impl<'a> Reader<'a> {
 
     /// An error so many bytes after the beginning of the current piece.
     fn error_at(&self, at: usize, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.position.after(&self.text[self.offset..self.offset + at]), message)
+        ParseError::new(self.position_at(at), message)
+    }
+
+    /// The place so many bytes after the beginning of the current piece.
+    fn position_at(&self, at: usize) -> Position {
+        self.position.after(&self.text[self.offset..self.offset + at])
     }
 
     fn broken(&self, error: &quick_xml::Error, at: u64) -> ParseError {
@@ -269,11 +274,11 @@ impl<'a> Reader<'a> {
 
     /// The element of a start tag that ends with `end`.
     fn element<R>(&mut self, written: &str, end: &str, pieces: &NsReader<R>) -> Result<Element, ParseError> {
-        self.count()?;
-        let inside = &written[1..written.len() - end.len()];
-        let name_length = inside.find(is_space).unwrap_or(inside.len());
         let resolver = pieces.resolver();
-        let name = self.name(&inside[..name_length], 1, |name| resolver.resolve_element(name).0)?;
+        let written = &written[..written.len() - end.len()];
+        let name_end = written.find(is_space).unwrap_or(written.len());
+        let name =
+            self.name(&written[1..name_end], self.position_at(1), |name| resolver.resolve_element(name).0)?;
         let mut element = Element {
             name,
             position: self.position,
@@ -283,60 +288,67 @@ impl<'a> Reader<'a> {
             start_space: String::new(),
             end_space: (end == ">").then(String::new),
         };
-        let (mut seen, mut seen_as_written) = (BTreeSet::new(), BTreeSet::new());
-        let mut place = (1, self.position.after(&written[..1]));
-        let mut begin = 1 + name_length;
-        loop {
-            let Some(parts) = Parts::find(&written[begin..written.len() - end.len()])
-                .map_err(|(at, message)| self.error_at(begin + at, message))?
-            else {
-                element.start_space = written[begin..written.len() - end.len()].into();
-                break;
-            };
+        let (mut names, mut names_as_written) = (BTreeSet::new(), BTreeSet::new());
+        let (mut begin, mut position) = (name_end, self.position_at(name_end));
+        while let Some(parts) = Parts::find(&written[begin..])
+            .map_err(|(at, message)| ParseError::new(position.after(&written[begin..begin + at]), message))?
+        {
             self.count()?;
-            let at = begin + parts.name.start;
-            // In steps, as a tag may be as long as the document.
-            place = (at, place.1.after(&written[place.0..at]));
-            let wrong = |message: String| ParseError::new(place.1, message);
-            let qualified = &written[at..begin + parts.name.end];
-            let name = self.name(qualified, at, |name| resolver.resolve_attribute(name).0)?;
-            let raw = RawAttribute {
-                key: QName(qualified),
-                value: written[begin + parts.value.start..begin + parts.value.end].into(),
-            };
-            let text = raw
-                .normalized_value(XmlVersion::Implicit1_0)
-                .map_err(|error| wrong(format!("The value of `{name}` is not XML: {error}")))?;
-            if raw.value.contains('<') {
-                return Err(wrong(format!("The value of `{name}` has a `<`, which must be written `&lt;`")));
-            }
-            if let Some(character) = text.chars().find(|character| !is_character(*character)) {
-                let message =
-                    format!("XML cannot hold the character U+{:04X}, as in `{name}`", character as u32);
-                return Err(wrong(message));
-            }
+            let next = begin + parts.value.end + 1;
+            let attribute = self.attribute(&written[begin..next], &parts, position, resolver)?;
             // Two prefixes may stand for one namespace.
-            let is_new = seen_as_written.insert(qualified)
-                && (name.namespace == Namespace::None
-                    || seen.insert((name.namespace.clone(), name.local.clone())));
+            let Name { namespace, local, .. } = &attribute.name;
+            let is_new = names_as_written.insert(&written[begin..][parts.name])
+                && (*namespace == Namespace::None || names.insert((namespace.clone(), local.clone())));
             if !is_new {
-                return Err(wrong(format!("A second attribute `{name}`")));
+                let message = format!("A second attribute `{}`", attribute.name);
+                return Err(ParseError::new(attribute.value.position, message));
             }
-            if name.namespace == Namespace::Xmlns && text.len() > MAX_NAMESPACE {
-                return Err(wrong(format!("The name of the namespace is longer than {MAX_NAMESPACE} bytes")));
-            }
-            let value = Value { text: text.into(), position: place.1 };
-            if name.namespace == Namespace::Xsi
-                && name.local == "type"
+            if *namespace == Namespace::Xsi
+                && local == "type"
                 && ["Section", "Content"].contains(&&*element.name.local)
             {
-                element.draft_kind = self.draft_kind(&value, |name| resolver.resolve_element(name).0);
+                element.draft_kind =
+                    self.draft_kind(&attribute.value, |name| resolver.resolve_element(name).0);
             }
-            let next = begin + parts.value.end + 1;
-            element.attributes.push(Attribute { name, value, written: written[begin..next].into() });
+            position = position.after(&attribute.written);
+            element.attributes.push(attribute);
             begin = next;
         }
+        element.start_space = written[begin..].into();
         Ok(element)
+    }
+
+    /// An attribute with the white space before it, which begins at `position`.
+    fn attribute(
+        &mut self,
+        written: &str,
+        parts: &Parts,
+        position: Position,
+        resolver: &NamespaceResolver,
+    ) -> Result<Attribute, ParseError> {
+        let position = position.after(&written[..parts.name.start]);
+        let wrong = |message: String| Err(ParseError::new(position, message));
+        let qualified = &written[parts.name.clone()];
+        let name = self.name(qualified, position, |name| resolver.resolve_attribute(name).0)?;
+        let raw = &written[parts.value.clone()];
+        if raw.contains('<') {
+            return wrong(format!("The value of `{name}` has a `<`, which must be written `&lt;`"));
+        }
+        let text = match (RawAttribute { key: QName(qualified), value: raw.into() })
+            .normalized_value(XmlVersion::Implicit1_0)
+        {
+            Ok(text) => text.into_owned(),
+            Err(error) => return wrong(format!("The value of `{name}` is not XML: {error}")),
+        };
+        if let Some(character) = text.chars().find(|character| !is_character(*character)) {
+            let code = character as u32;
+            return wrong(format!("XML cannot hold the character U+{code:04X}, as in `{name}`"));
+        }
+        if name.namespace == Namespace::Xmlns && text.len() > MAX_NAMESPACE {
+            return wrong(format!("The name of the namespace is longer than {MAX_NAMESPACE} bytes"));
+        }
+        Ok(Attribute { name, value: Value { text, position }, written: written.into() })
     }
 
     /// `ovf:DiskSection_Type` is a `DiskSection`.
@@ -351,16 +363,16 @@ impl<'a> Reader<'a> {
         Some((namespace, local.strip_suffix("_Type")?.into()))
     }
 
-    /// The name that is written `at` so many bytes after the beginning of the tag.
+    /// The name that is written there.
     fn name<'n>(
         &mut self,
         qualified: &'n str,
-        at: usize,
+        position: Position,
         resolve: impl FnOnce(QName<'n>) -> ResolveResult<'n>,
     ) -> Result<Name, ParseError> {
         let (prefix, local) = split(qualified);
         if !is_name(local) || (!is_name(prefix) && qualified.len() != local.len()) {
-            return Err(self.error_at(at, format!("`{qualified}` is no name")));
+            return Err(ParseError::new(position, format!("`{qualified}` is no name")));
         }
         let (namespace, is_declared) = self.namespace(resolve(QName(qualified)));
         // `xmlns="..."` has no prefix, but is no attribute like others.
@@ -381,74 +393,6 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// Where the name and the value of an attribute are.
-struct Parts {
-    name: Range<usize>,
-    /// Between the quotes.
-    value: Range<usize>,
-}
-
-impl Parts {
-    /// The first attribute of `text`, which begins right after a name or value; `None` if only white space follows. The
-    /// error has its place.
-    fn find(text: &str) -> Result<Option<Parts>, (usize, &'static str)> {
-        let skip =
-            |from: usize| text[from..].find(|c| !is_space(c)).map_or(text.len(), |length| from + length);
-        let begin = skip(0);
-        if begin == text.len() {
-            return Ok(None);
-        }
-        if begin == 0 {
-            return Err((0, "White space is missing before the attribute"));
-        }
-        let name_end =
-            text[begin..].find(|c| c == '=' || is_space(c)).map_or(text.len(), |length| begin + length);
-        let equals = skip(name_end);
-        if !text[equals..].starts_with('=') {
-            return Err((begin, "An attribute without a value"));
-        }
-        let quote = skip(equals + 1);
-        let Some(mark @ ('"' | '\'')) = text[quote..].chars().next() else {
-            return Err((quote, "The value of an attribute must be between quotes"));
-        };
-        let Some(length) = text[quote + 1..].find(mark) else {
-            return Err((quote, "The value of the attribute has no end"));
-        };
-        Ok(Some(Parts { name: begin..name_end, value: quote + 1..quote + 1 + length }))
-    }
-}
-
-/// Prefix, empty if there is none, and local name.
-fn split(qualified: &str) -> (&str, &str) {
-    qualified.split_once(':').unwrap_or(("", qualified))
-}
-
-/// White space of XML (section 2.3 of its standard).
-fn is_space(character: char) -> bool {
-    matches!(character, ' ' | '\t' | '\r' | '\n')
-}
-
-/// `Char` (section 2.2).
-fn is_character(character: char) -> bool {
-    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-/// `NCName`: a `Name` (section 2.3) without a colon.
-fn is_name(text: &str) -> bool {
-    let begins = |c| {
-        matches!(c, 'A'..='Z' | '_' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
-            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}' | '\u{200d}' | '\u{2070}'..='\u{218f}'
-            | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'
-            | '\u{10000}'..='\u{effff}')
-    };
-    let goes_on = |c| {
-        matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}' | '\u{2040}')
-            || begins(c)
-    };
-    let mut characters = text.chars();
-    characters.next().is_some_and(begins) && characters.all(goes_on)
 }
 
 fn capitalised(message: &str) -> String {

@@ -255,7 +255,7 @@ fn size_and_depth_are_bounded() {
     assert!(error("<a>".repeat(100)).contains("nested"));
     assert!(error(with(&"<a/>".repeat(1 << 18))).contains("More than"));
     assert!(
-        error(format!("<a{}>", (0..1 << 17).map(|i| format!(" a{i}=''")).collect::<String>()))
+        error(format!("<a{}>", (0..=1 << 17).map(|i| format!(" a{i}=''")).collect::<String>()))
             .contains("More than")
     );
     read(&with(&format!("{}{}", "<a>".repeat(63), "</a>".repeat(63))));
