@@ -143,11 +143,11 @@ fn pack(arguments: &PackArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let options = Options { mtime, signer: signer.as_ref() };
     let write = Write { base: &name, contents, xml, options };
     if out == Path::new("-") {
-        write.to_stream(&mut io::stdout().lock())?;
+        write.into_stream(&mut io::stdout().lock())?;
         step.finish(State::Done, "");
         return Ok(ExitCode::SUCCESS);
     }
-    let size = write.to_file(&out, arguments.force)?;
+    let size = write.into_file(&out, arguments.force)?;
     step.finish(State::Done, &format!("{:.1} MB", size as f64 / 1e6));
     report(&out, size, json, quiet)
 }
@@ -176,7 +176,7 @@ fn sign(arguments: &SignArgs, json: bool, quiet: bool, printer: &Printer) -> Res
     let out = arguments.out.as_ref().unwrap_or(&arguments.ova);
     let options = Options { mtime, signer: Some(&signer) };
     let write = Write { base: &name, contents, xml, options };
-    let size = write.to_file(out, arguments.out.is_none())?;
+    let size = write.into_file(out, arguments.out.is_none())?;
     step.finish(State::Done, &format!("{:.1} MB", size as f64 / 1e6));
     report(out, size, json, quiet)
 }
@@ -191,7 +191,7 @@ struct Write<'a> {
 
 impl Write<'_> {
     /// Writes a file, which appears when it is whole. Answers with its size.
-    fn to_file(self, path: &Path, force: bool) -> Result<u64> {
+    fn into_file(self, path: &Path, force: bool) -> Result<u64> {
         let mut file = new_file(path, force)?;
         let reserve = self.xml.len();
         let written = ova::write_seekable(
@@ -208,7 +208,7 @@ impl Write<'_> {
         Ok(written.size)
     }
 
-    fn to_stream(self, out: &mut dyn io::Write) -> Result<()> {
+    fn into_stream(self, out: &mut dyn io::Write) -> Result<()> {
         let spool = std::env::temp_dir();
         ova::write_stream(out, self.base, self.contents, |_| Ok(self.xml), &spool, &self.options)?;
         Ok(())

@@ -139,7 +139,8 @@ fn compress_only(disk: &Path) -> Result<()> {
         Ok(())
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> =
+            (0..thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
     })
 }
@@ -163,7 +164,18 @@ fn peak_memory(gatewright: &Path, dir: &Path) -> Result<i64> {
 /// A key and a certificate of its own, by openssl.
 fn certificate(dir: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
     run(Command::new("openssl").current_dir(dir).args([
-        "req", "-x509", "-quiet", "-newkey", "rsa:3072", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=bench",
+        "req",
+        "-x509",
+        "-quiet",
+        "-newkey",
+        "rsa:3072",
+        "-nodes",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=bench",
     ]))?;
     Ok((fs::read(dir.join("key.pem"))?, fs::read(dir.join("cert.pem"))?))
 }
