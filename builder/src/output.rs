@@ -123,15 +123,19 @@ fn write_vmdk(source: &Source<'_>, name: &str, path: &Path, step: &Running<'_>) 
     let allocated = disk.metadata()?.blocks() * 512;
     let disk = vmdk::Raw::new(disk)?;
     let capacity = source.image.definition.disk.size.0;
-    ensure!(vmdk::Source::capacity(&disk) == capacity, "{} is not of {capacity} bytes", source.disk.display());
+    ensure!(
+        vmdk::Source::capacity(&disk) == capacity,
+        "{} is not of {capacity} bytes",
+        source.disk.display()
+    );
     let out = File::create(path).with_context(context)?;
     let mut out = Interruptible(io::BufWriter::with_capacity(1 << 20, out));
     let options = vmdk::Options { extent_name: name.into(), content_id: digest::id(source.content, "vmdk") };
     vmdk::write_stream_optimized(&disk, &options, &mut out, &mut |read| step.progress(read, allocated))
-    .map_err(|error| match check_interrupted() {
-        Err(interrupted) => interrupted,
-        Ok(()) => anyhow::Error::new(error).context(context()),
-    })
+        .map_err(|error| match check_interrupted() {
+            Err(interrupted) => interrupted,
+            Ok(()) => anyhow::Error::new(error).context(context()),
+        })
 }
 
 /// The descriptor of an image's virtual machine.
