@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::iter::Enumerate;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -69,13 +69,13 @@ pub(crate) fn in_order<E: From<io::Error>>(
     let (done, packed) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..threads {
-            let (work, done) = (&work, done.clone());
+            let (work, done) = (&work, Done(done.clone()));
             scope.spawn(move || {
                 let mut packer = Packer::new();
                 while let Some((number, mut buffer, group)) = Work::next(work) {
                     let result = group.and_then(|group| packer.pack(disk, group, &mut buffer));
                     // Nobody listens after a failure.
-                    if done.send((number, result.map(|()| buffer))).is_err() {
+                    if done.0.send((number, result.map(|()| buffer))).is_err() {
                         return;
                     }
                 }
@@ -87,9 +87,8 @@ pub(crate) fn in_order<E: From<io::Error>>(
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         for (number, result) in packed {
-            waiting.insert(number, result);
-            while let Some(result) = waiting.remove(&next) {
-                let buffer = result?;
+            waiting.insert(number, result?);
+            while let Some(buffer) = waiting.remove(&next) {
                 take(&buffer)?;
                 next += 1;
                 // Refused once all groups are given out.
@@ -98,6 +97,17 @@ pub(crate) fn in_order<E: From<io::Error>>(
         }
         Ok(())
     })
+}
+
+/// Where a thread sends its groups. A source that panics is a failure like others, or its group would be waited for.
+struct Done(Sender<(usize, io::Result<Packed>)>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send((0, Err(io::Error::other("reading the disk panicked"))));
+        }
+    }
 }
 
 /// What the threads share.

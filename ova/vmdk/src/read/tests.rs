@@ -160,7 +160,7 @@ fn what_is_wrong_with_a_stream_is_named() {
         (36, &[0, 0, 1], "Byte 512: a descriptor of 33554432 bytes"),
         (44, &[1], "Byte 44: grain tables of 513"),
         (74, b"\n", "Byte 73: the header's line ends"),
-        (128 * 512, &[1], "Byte 65536: a grain for sector 129"),
+        (128 * 512, &[1], "Byte 65536: a grain for sector 1 where"),
         (128 * 512 + 8, &[0xff; 4], "Byte 65544: 4294967295 bytes"),
         (128 * 512 + 12, &[0], "Byte 65548: compressed data without"),
         (128 * 512 + 20, &[0x55; 20], "Byte 65548: compressed data that is damaged"),

@@ -123,7 +123,10 @@ fn bytes_of_a_disk() {
     assert_eq!(sector(137)[56..64], 135_u64.to_le_bytes());
     assert_eq!(bytes.len(), 139 * 512);
     // Changes with the compressor, too: then caches and published files are others.
-    assert_eq!(hex(&Sha256::digest(&bytes)), "GOLD");
+    assert_eq!(
+        hex(&Sha256::digest(&bytes)),
+        "bd03cca048606851e09dfdb3d5f9b6cfcd61d823fd6c3a2803c9a37a96033cc7"
+    );
 }
 
 #[test]
@@ -168,6 +171,31 @@ fn a_failure_ends_all_threads() {
     assert!(write(Broken(MAX_CAPACITY + SECTOR), &mut std::io::sink()).contains("this format ends at"));
     // A full disk.
     assert!(write(Broken(100 * MIB), &mut &mut [0; 70_000][..]).contains("whole buffer"));
+}
+
+/// Panics at its second MiB.
+struct Panicking;
+
+impl Source for Panicking {
+    fn capacity(&self) -> u64 {
+        1 << 30
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        assert!(offset != MIB, "on purpose");
+        buffer.fill(1);
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> std::io::Result<Option<std::ops::Range<u64>>> {
+        Ok(Some(offset..self.capacity()))
+    }
+}
+
+#[test]
+#[should_panic(expected = "scoped thread panicked")]
+fn a_panic_ends_all_threads() {
+    let _ = write_with(2, &Panicking, &options(), &mut std::io::sink(), &mut |_| {});
 }
 
 #[test]
