@@ -213,8 +213,13 @@ impl Builder<'_> {
             Some(signer) => Some(digest::hex(&Sha256::digest(signer.sign("x.mf", b"")?))),
             None => None,
         };
-        let output_key =
-            digest::of_json(&json!(["output", roles_key, env!("CARGO_PKG_VERSION"), signed_by]))?;
+        let output_key = digest::of_json(&json!([
+            "output",
+            roles_key,
+            env!("CARGO_PKG_VERSION"),
+            self.image.definition.outputs,
+            signed_by
+        ]))?;
 
         let record = format!("outputs-v1/{output_key}.json");
         let layers = || -> Option<Layers> {
@@ -239,7 +244,7 @@ impl Builder<'_> {
             let packages = self.packages(&packages_key, &tools, spec)?;
             let roles = self.roles(&roles_key, &tools, &packages, &signature, epoch)?;
             let disk = self.disk(&tools, &roles, epoch)?;
-            let step = self.printer.step("ova", "Output: OVA");
+            let step = self.printer.step("outputs", "Outputs");
             let source = output::Source {
                 image: self.image,
                 signature: &signature,

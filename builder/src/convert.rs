@@ -13,18 +13,19 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use vmdk::{Raw, Source, Vmdk};
 
+use crate::build::check_interrupted;
 use crate::digest;
 use crate::error::Failure;
 use crate::progress::{Printer, State};
 use crate::signals::Interruptible;
 
 /// A format to write.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
     /// Plain content, with holes
@@ -40,6 +41,17 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// What names of files end in.
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Format::Raw => ".raw",
+            Format::Vmdk => ".vmdk",
+            Format::Vhd => ".vhd",
+            Format::VhdFixed => "-fixed.vhd",
+            Format::Qcow2 => ".qcow2",
+        }
+    }
+
     /// By the output's name.
     fn of(path: &Path) -> Option<Format> {
         Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -81,27 +93,40 @@ pub(crate) fn convert(
     let file = new_file(output, force)?;
     let step = printer.step("convert", "Disk");
     let total = disk.capacity();
-    match format {
-        Format::Raw => vmdk::write_raw(&*disk, file.as_file(), &mut |done| step.progress(done, total))?,
-        Format::Vmdk => {
-            // Not the output's name: the same content gives the same bytes, whatever the file is called.
-            let options = vmdk::Options { extent_name: "disk.vmdk".into(), content_id: content_id(&*disk)? };
-            let mut out = Interruptible(io::BufWriter::with_capacity(1 << 20, file.as_file()));
-            vmdk::write_stream_optimized(&*disk, &options, &mut out, &mut |done| step.progress(done, total))?;
-            out.flush()?;
-        }
-        Format::Vhd | Format::VhdFixed => {
-            let write = if format == Format::Vhd { vmdk::vhd::write_dynamic } else { vmdk::vhd::write_fixed };
-            let options = vmdk::vhd::Options { content_id: content_id(&*disk)? };
-            write(&*disk, &options, file.as_file(), &mut |done| step.progress(done, total))?;
-        }
-        Format::Qcow2 => qemu_img(input, file.path())?,
-    }
+    write(format, input, &*disk, &content_id(&*disk)?, &file, &mut |done| step.progress(done, total))?;
     let size = file.as_file().metadata()?.len();
     file.as_file().sync_all()?;
     file.persist(output).with_context(|| format!("Cannot write {}", output.display()))?;
     step.finish(State::Done, &format!("{:.1} MB", size as f64 / 1e6));
     Ok(Converted { path: output.to_path_buf(), format, capacity: disk.capacity(), size })
+}
+
+/// Writes `disk`, which is the file `input`, to `out`. `content_id` is what identifiers are made of.
+pub(crate) fn write(
+    format: Format,
+    input: &Path,
+    disk: &dyn Source,
+    content_id: &[u8; 16],
+    out: &NamedTempFile,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let (file, content_id) = (out.as_file(), *content_id);
+    match format {
+        Format::Raw => vmdk::write_raw(disk, file, progress)?,
+        Format::Vmdk => {
+            // Not the output's name: the same content gives the same bytes, whatever the file is called.
+            let options = vmdk::Options { extent_name: "disk.vmdk".into(), content_id };
+            let mut buffered = Interruptible(io::BufWriter::with_capacity(1 << 20, file));
+            vmdk::write_stream_optimized(disk, &options, &mut buffered, progress)?;
+            buffered.flush()?;
+        }
+        Format::Vhd | Format::VhdFixed => {
+            let write = if format == Format::Vhd { vmdk::vhd::write_dynamic } else { vmdk::vhd::write_fixed };
+            write(disk, &vmdk::vhd::Options { content_id }, file, progress)?;
+        }
+        Format::Qcow2 => qemu_img(input, out.path())?,
+    }
+    check_interrupted()
 }
 
 /// Tells formats by their first bytes.
@@ -121,8 +146,9 @@ fn open(path: &Path) -> Result<Box<dyn Source>> {
     }
     if start.starts_with(b"KDMV") || start.starts_with(b"# Disk DescriptorFile") {
         let disk = Vmdk::open(path).map_err(|e| {
+            let why = anyhow::Error::new(e);
             Failure::user(
-                format!("{} cannot be read: {e}", path.display()),
+                format!("{} cannot be read: {why:#}", path.display()),
                 "is it whole, with all its extents?",
             )
         })?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::convert::Format;
 use crate::digest::{self, Digest};
 use crate::error::Failure;
 use crate::pack::{self, Pack};
@@ -57,10 +58,29 @@ pub(crate) enum Firmware {
 }
 
 /// What can be made of a finished tree.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum OutputKind {
     Ova,
+    Raw,
+    Vmdk,
+    Vhd,
+    VhdFixed,
+    Qcow2,
+}
+
+impl OutputKind {
+    /// Of the disk, where that is all there is to it.
+    pub(crate) fn disk_format(self) -> Option<Format> {
+        Some(match self {
+            OutputKind::Ova => return None,
+            OutputKind::Raw => Format::Raw,
+            OutputKind::Vmdk => Format::Vmdk,
+            OutputKind::Vhd => Format::Vhd,
+            OutputKind::VhdFixed => Format::VhdFixed,
+            OutputKind::Qcow2 => Format::Qcow2,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -220,6 +240,7 @@ fn check(definition: &Definition) -> std::result::Result<(), (String, String)> {
         return Err(("`outputs` is empty".into(), "name at least one, as in `outputs: [ova]`".into()));
     }
     match &definition.ova {
+        None if !definition.outputs.contains(&OutputKind::Ova) => {}
         None => {
             return Err((
                 "`ova` is missing".into(),

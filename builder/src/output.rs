@@ -11,7 +11,7 @@ use ovf_parser::descriptor as ovf;
 use serde::{Deserialize, Serialize};
 
 use crate::build::check_interrupted;
-use crate::convert::new_file;
+use crate::convert::{self, Format, new_file};
 use crate::digest::{self, Digest};
 use crate::error::Failure;
 use crate::image::{Firmware, Image, OutputKind, Ova, Property, Size};
@@ -51,8 +51,15 @@ impl Output {
     }
 
     pub(crate) fn summary(&self) -> String {
-        let OutputKind::Ova = self.kind;
-        format!("OVA, {:.1} MB", self.size as f64 / 1e6)
+        let kind = match self.kind {
+            OutputKind::Ova => "OVA",
+            OutputKind::Raw => "raw",
+            OutputKind::Vmdk => "VMDK",
+            OutputKind::Vhd => "VHD",
+            OutputKind::VhdFixed => "fixed VHD",
+            OutputKind::Qcow2 => "qcow2",
+        };
+        format!("{kind}, {:.1} MB", self.size as f64 / 1e6)
     }
 }
 
@@ -74,20 +81,56 @@ pub(crate) fn write(source: &Source<'_>, dir: &Path, step: &Running<'_>) -> Resu
     fs::create_dir_all(dir).with_context(|| format!("Cannot make {}", dir.display()))?;
     let dir = dir.canonicalize()?;
     let definition = &source.image.definition;
-    let make = |kind: &OutputKind| match (kind, &definition.ova) {
-        (OutputKind::Ova, Some(ova)) => write_ova(source, ova, &dir, step),
-        (OutputKind::Ova, None) => {
-            bail!("`ova` is missing in the image definition, which was checked for it")
-        }
+    let make = |kind: &OutputKind| match (kind.disk_format(), &definition.ova) {
+        (Some(format), _) => write_disk(source, *kind, format, &dir, step),
+        (None, Some(ova)) => write_ova(source, ova, &dir, step),
+        (None, None) => bail!("`ova` is missing in the image definition, which was checked for it"),
     };
     definition.outputs.iter().map(make).collect()
+}
+
+impl Source<'_> {
+    /// `NAME-VERSION-SIGNATURE`, then `ending`.
+    fn file_name(&self, ending: &str) -> String {
+        let name = &self.image.definition.name;
+        format!("{name}-{}-{}{ending}", env!("CARGO_PKG_VERSION"), &self.signature[..12])
+    }
+}
+
+fn write_disk(
+    source: &Source<'_>,
+    kind: OutputKind,
+    format: Format,
+    dir: &Path,
+    step: &Running<'_>,
+) -> Result<Output> {
+    let file_name = source.file_name(format.ending());
+    let path = dir.join(&file_name);
+    let (disk, allocated) = open_disk(source)?;
+    let file = new_file(&path, true)?;
+    convert::write(format, source.disk, &disk, &digest::id(source.content, "disk"), &file, &mut |read| {
+        step.progress(read, allocated);
+    })
+    .with_context(|| format!("Cannot write {}", path.display()))?;
+    let (sha256, size) = digest::of_file(file.path())?;
+    file.as_file().sync_all()?;
+    file.persist(&path).with_context(|| format!("Cannot write {}", path.display()))?;
+    link(dir, &format!("{}{}", source.image.definition.name, format.ending()), &file_name)?;
+    Ok(Output { kind, path, size, sha256 })
+}
+
+/// The disk, and how much of it is allocated, in bytes.
+fn open_disk(source: &Source<'_>) -> Result<(vmdk::Raw, u64)> {
+    let disk =
+        vmdk::Raw::open(source.disk).with_context(|| format!("Cannot open {}", source.disk.display()))?;
+    Ok((disk, fs::metadata(source.disk)?.blocks() * 512))
 }
 
 /// One pass: the disk is compressed into the archive, whose head is filled in when its size and digest are known.
 fn write_ova(source: &Source<'_>, ova: &Ova, dir: &Path, step: &Running<'_>) -> Result<Output> {
     let name = &source.image.definition.name;
     let disk_name = format!("{name}-disk1.vmdk");
-    let file_name = format!("{name}-{}-{}.ova", env!("CARGO_PKG_VERSION"), &source.signature[..12]);
+    let file_name = source.file_name(".ova");
     let path = dir.join(&file_name);
     let populated = Cell::new(0);
     let content = ova::Content::new(&disk_name, |out| {

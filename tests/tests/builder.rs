@@ -239,6 +239,73 @@ fn only_what_changed_is_made_again() {
     fs::remove_file(third["layers"]["roles"]["path"].as_str().unwrap()).unwrap();
 }
 
+#[test]
+fn every_output_is_the_same_disk() {
+    let _timed = Timed::new("every_output_is_the_same_disk");
+    let Some(project) = Project::new("every_output_is_the_same_disk") else { return };
+    let definition = project.dir.join("images/installer.yaml");
+    let text = fs::read_to_string(&definition).unwrap();
+    let changed = text
+        .replace("outputs: [ova]", "outputs: [raw, vmdk, vhd, vhd-fixed, qcow2]")
+        .replace("size: 20 GiB", "size: 2 GiB");
+    fs::write(&definition, changed).unwrap();
+    let built = result(&project.command().output().unwrap());
+    let paths: Vec<&str> =
+        built["outputs"].as_array().unwrap().iter().map(|output| output["path"].as_str().unwrap()).collect();
+    assert_eq!(paths.len(), 5);
+    for path in &paths[1..] {
+        process::output(Command::new("qemu-img").args(["compare", "-q", paths[0], path])).unwrap();
+    }
+    fs::remove_file(built["layers"]["roles"]["path"].as_str().unwrap()).unwrap();
+}
+
+#[test]
+fn a_build_is_signed() {
+    let _timed = Timed::new("a_build_is_signed");
+    let Some(project) = Project::new("a_build_is_signed") else { return };
+    process::output(Command::new("openssl").current_dir(&project.dir).args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:3072",
+        "-nodes",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=Builder",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ]))
+    .unwrap();
+    let unsigned = result(&project.command().output().unwrap());
+    let signed =
+        result(&project.command().args(["--key", "key.pem", "--cert", "cert.pem"]).output().unwrap());
+    assert_ne!(signed["outputs"][0]["sha256"], unsigned["outputs"][0]["sha256"]);
+    let ova = signed["outputs"][0]["path"].as_str().unwrap();
+    let verify = |trust: &[&str]| {
+        let mut command = Command::new(&project.program);
+        command.current_dir(&project.dir).args(["ova", "verify", "-q", ova]).args(trust).output().unwrap()
+    };
+    assert!(verify(&["--trust", "cert.pem"]).status.success());
+    process::output(Command::new("openssl").current_dir(&project.dir).args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "/dev/null",
+        "-out",
+        "other.pem",
+        "-subj",
+        "/CN=Other",
+    ]))
+    .unwrap();
+    assert_eq!(verify(&["--trust", "other.pem"]).status.code(), Some(1), "a stranger's signature");
+}
+
 /// From the package cache alone, by an ordinary user who has no other rights than subordinate ids.
 #[test]
 fn an_ordinary_user_makes_the_same_bytes() {
