@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ova::{Content, Signer};
@@ -34,7 +34,7 @@ struct Measured {
     peer_ova_seconds: f64,
     ova_seconds: f64,
     /// Of converting a sparse disk of 100 GiB, at most.
-    peak_rss_kib: i64,
+    peak_rss_kib: u64,
 }
 
 fn main() -> Result<()> {
@@ -146,7 +146,7 @@ fn compress_only(disk: &Path) -> Result<()> {
 }
 
 /// Of a disk of 100 GiB with a MiB of data in every 100, in KiB.
-fn peak_memory(gatewright: &Path, dir: &Path) -> Result<i64> {
+fn peak_memory(gatewright: &Path, dir: &Path) -> Result<u64> {
     let (large, out) = (dir.join("large.raw"), dir.join("large.vmdk"));
     let file = File::create(&large)?;
     file.set_len(100 << 30)?;
@@ -154,29 +154,34 @@ fn peak_memory(gatewright: &Path, dir: &Path) -> Result<i64> {
     for place in (0..100_u64 << 30).step_by(100 << 20) {
         std::os::unix::fs::FileExt::write_all_at(&file, &noise, place)?;
     }
-    run(Command::new(gatewright).args(["disk", "convert", "-q"]).args([&large, &out]))?;
+    let mut child = Command::new(gatewright).args(["disk", "convert", "-q"]).args([&large, &out]).spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        // The high-water mark, which only grows: the last look is what counts.
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let mark = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        peak = peak.max(mark.unwrap_or(0));
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    ensure!(status.success() && peak > 0, "converting a large disk ended with {status}");
     fs::remove_file(&large)?;
     fs::remove_file(&out)?;
-    // The only child so far.
-    Ok(nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?.max_rss())
+    Ok(peak)
 }
 
 /// A key and a certificate of its own, by openssl.
 fn certificate(dir: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
-    run(Command::new("openssl").current_dir(dir).args([
-        "req",
-        "-x509",
-        "-quiet",
-        "-newkey",
-        "rsa:3072",
-        "-nodes",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-        "-subj",
-        "/CN=bench",
-    ]))?;
+    let made = Command::new("openssl")
+        .current_dir(dir)
+        .args(["req", "-x509", "-newkey", "rsa:3072", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args(["-subj", "/CN=bench"])
+        .output()?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
     Ok((fs::read(dir.join("key.pem"))?, fs::read(dir.join("cert.pem"))?))
 }
 
