@@ -8,11 +8,14 @@ TARGET   := x86_64-unknown-linux-musl
 GW       := target/release/gatewright
 FIRSTBOOT := target/$(TARGET)/release/gatewright-firstboot
 RESULT   := target/build.json
+NODE     := target/node.json
+# Where what `scripts/kubernetes/build` makes is.
+SOURCES  := --source kubernetes=target/kubernetes --source cri-tools=target/kubernetes
 PROGRESS ?= auto
 # Our binary goes into the image: where this checkout and cargo's cache are must not.
 REMAP    := --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
-.PHONY: help ova build test soak bench lint packages test-packages rust clean
+.PHONY: help ova node build test soak bench lint packages test-packages rust clean
 
 help: ## Show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,14 +26,24 @@ ova: $(RESULT) ## Build the gateway installer OVA into dist/
 # Always asked: the builder knows best what has not changed.
 .PHONY: $(RESULT)
 $(RESULT): packages build
+	@$(GW) lock images/installer.yaml --progress $(PROGRESS) --quiet
 	@$(GW) build images/installer.yaml --progress $(PROGRESS) --json > $(RESULT).new
 	@mv $(RESULT).new $(RESULT)
+
+node: $(NODE) ## Build the Kubernetes node's OVA, with programs built from source
+
+.PHONY: $(NODE)
+$(NODE): packages test-packages build
+	@scripts/kubernetes/build target/kubernetes
+	@$(GW) lock images/node.yaml $(SOURCES) --progress $(PROGRESS) --quiet
+	@$(GW) build images/node.yaml $(SOURCES) --progress $(PROGRESS) --json > $(NODE).new
+	@mv $(NODE).new $(NODE)
 
 build: rust
 	cargo build --release --locked -p gatewright
 	RUSTFLAGS="$(REMAP)" cargo build --release --locked -p gatewright-firstboot --target $(TARGET)
 
-test: packages test-packages $(RESULT) ## Run all tests: units, command line, containers, QEMU
+test: packages test-packages $(RESULT) $(NODE) ## Run all tests: units, command line, containers, QEMU
 	@tests/run
 
 soak: packages test-packages $(RESULT) ## Run the long sweeps

@@ -1,17 +1,15 @@
-//! The pipeline: packs and image definition -> package tree -> role tree -> disk -> outputs.
+//! The pipeline: packs, image definition and lock -> package tree -> role tree -> disk -> outputs in the store.
 //!
 //! Every layer is keyed by the digest of what it is made from, so that what has not changed is not made again:
 //!
 //! ```text
-//! index    archive, mirror, keyring                         (fetched once; again with --refresh)
-//! tools    index, names of tools, epoch
-//! packages index, tools, packages and base files of packs, epoch
+//! tools    packages of the tools tree, epoch
+//! packages tools, packages of the image, base files of packs, epoch
 //! roles    packages, signature
-//! output   roles, definition
+//! image    signature                                             (the store)
 //! ```
-//!
-//! The epoch (`SOURCE_DATE_EPOCH`) is the date of the newest index unless the user sets it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,23 +19,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::Cache;
+use crate::containers;
 use crate::digest::{self, Digest};
 use crate::disk;
 use crate::error::Failure;
-use crate::image::Image;
+use crate::fetch::{self, Origin};
+use crate::image::{Image, OutputKind};
+use crate::lock::{ImageLock, Package};
+use crate::locking::{self, Policy};
 use crate::output::{self, Output};
 use crate::pack::Pack;
-use crate::progress::{Printer, Running, State};
-use crate::sandbox::{self, Sandbox};
+use crate::progress::{Printer, State};
 use crate::signals;
-use crate::steps::{Outcome, Play, RolesSpec, Step, Tools, TreeSpec};
-
-/// Raised when the same input gives another image by a change of ours.
-const CONTENT_VERSION: u32 = 2;
+use crate::signature::{self, CONTENT_VERSION};
+use crate::steps::{Play, RolesSpec, Step, Tools, TreeSpec};
+use crate::store::commands::Stores;
+use crate::store::{Record, Stored};
+use crate::workshop::{Settings, Workshop};
 
 /// What the tools tree holds beside Debian's essential packages. From the OS pack's archive.
-const TOOLS: &[&str] = &[
+pub(crate) const TOOLS: &[&str] = &[
     "mmdebstrap",      // makes the package tree
     "ansible-core",    // runs the roles
     "fdisk",           // sfdisk: the partition table
@@ -45,21 +46,20 @@ const TOOLS: &[&str] = &[
     "mtools",          // fills it
     "e2fsprogs",       // mke2fs, which fills it too
     "libarchive13t64", // lets mke2fs read an archive: sorted, where folders are in any order
-    "ca-certificates", // mirrors by https
 ];
 
 /// What the user asks for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) image: PathBuf,
-    pub(crate) cache_dir: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) stores: Stores,
     pub(crate) out_dir: PathBuf,
-    /// mmdebstrap's MIRROR arguments; its default where empty.
-    pub(crate) mirrors: Vec<String>,
-    /// Fetch the package index again.
-    pub(crate) refresh: bool,
+    pub(crate) policy: Policy,
     /// Signs what is made.
     pub(crate) signer: Option<ova::Signer>,
+    /// Give the image to the registry, too.
+    pub(crate) push: bool,
 }
 
 /// What a build made; printed by `--json`.
@@ -76,6 +76,8 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// Whether everything was there already.
     pub(crate) unchanged: bool,
+    /// Whether it came out of the store.
+    pub(crate) stored: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,352 +104,316 @@ struct LayerRecord {
     size: u64,
 }
 
-/// The package index in the cache.
+/// What layers are called in the cache.
 #[derive(Debug)]
-struct Index {
-    path: PathBuf,
-    record: IndexRecord,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct IndexRecord {
-    /// Over the signed release files, which hold the digests of all else.
-    digest: Digest,
-    /// The newest date of them, in seconds.
-    date: u64,
+struct Keys {
+    tools: Digest,
+    packages: Digest,
+    roles: Digest,
 }
 
 /// Builds an image.
 pub(crate) fn build(options: &Options, printer: &Printer) -> Result<Report> {
     let started = Instant::now();
-    let image = Image::read(&options.image)?;
-    let sandbox = Sandbox::detect()?;
-    let cache = Cache::open(&options.cache_dir, printer)?;
-    cache.sweep(&sandbox)?;
+    let image = Image::read(&options.image, &options.settings, options.policy)?;
+    let settings = options.settings.with(&image);
     printer.start(&image.definition.name);
-    let work = Work::new(&cache, &sandbox)?;
-    let builder = Builder { options, printer, image: &image, sandbox: &sandbox, cache: &cache, work: &work };
-    let result = builder.run(started);
-    // A build that failed tells why it failed, rather than that cleaning up did too.
-    let removed = work.remove();
-    let report = result?;
-    removed?;
-    Ok(report)
-}
-
-/// The folder of one build; trees are in it while they change.
-struct Work<'a> {
-    cache: &'a Cache,
-    sandbox: &'a Sandbox,
-    dir: PathBuf,
-}
-
-impl Work<'_> {
-    fn new<'a>(cache: &'a Cache, sandbox: &'a Sandbox) -> Result<Work<'a>> {
-        // One build at a time has the cache: the name need not be unique.
-        let dir = cache.path("tmp/build");
-        fs::create_dir(&dir).with_context(|| format!("Cannot make {}", dir.display()))?;
-        Ok(Work { cache, sandbox, dir })
+    let locked = locking::image(&image, options.policy, &settings, printer)?;
+    if locked.is_new || !locked.changes.is_empty() {
+        printer.note(&format!("{} was brought up to date", crate::lock::Lock::path(&image.dir).display()));
     }
+    let lock = locked.lock;
+    let inputs = signature::inputs(&image, &lock)?;
+    let signature = signature::of(&inputs)?;
+    let keys = Keys::new(&image, &lock, &signature)?;
+    // The same key and certificates sign the same thing the same way: that tells them apart from others.
+    let signed_by = match &options.signer {
+        Some(signer) => Some(digest::hex(&Sha256::digest(signer.sign("x.mf", b"")?))),
+        None => None,
+    };
+    let job =
+        Job { options, printer, image: &image, lock: &lock, signature: &signature, keys: &keys, signed_by };
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    fn remove(&self) -> Result<()> {
-        // Nearly always for us to remove; trees are other users'.
-        let is_empty = fs::read_dir(&self.dir)?.next().is_none();
-        if is_empty {
-            return Ok(fs::remove_dir(&self.dir)?);
+    let mut record = Record::new(&image.definition.name, &signature, inputs);
+    let mut layers = None;
+    let mut stored = true;
+    let delivered = match job.deliver()? {
+        Some(delivered) => delivered,
+        None => {
+            let hold = options.stores.local.hold(&signature, printer)?;
+            // Somebody else may have built it while we waited.
+            let mut delivered = job.deliver()?;
+            if delivered.is_none()
+                && !options.stores.local.has(&signature)
+                && let Some(remote) = &options.stores.remote
+                && remote.pull_if_there(&options.stores.local, &signature, printer)?
+            {
+                delivered = job.deliver()?;
+            }
+            if delivered.is_none() {
+                stored = false;
+                if let Some(old) = options.stores.local.get(&signature) {
+                    record = old;
+                }
+                let made = Workshop::open(&settings, printer, &image.definition.name)?
+                    .run(|workshop| job.make(workshop, record))?;
+                layers = Some(made);
+                delivered = job.deliver()?;
+            }
+            drop(hold);
+            delivered.context("An image that was just built is not in the store")?
         }
-        sandbox::remove(self.sandbox, vec![self.dir.clone()], &self.cache.log("cache", "remove")?)
+    };
+    if options.push {
+        let remote = crate::store::remote::required(options.stores.remote.as_ref())?;
+        let record = options.stores.local.find(&signature)?;
+        remote.push(&options.stores.local, &record, printer)?;
     }
+    Ok(Report {
+        version: 1,
+        image: image.definition.name.clone(),
+        outputs: delivered.outputs,
+        layers: layers.or_else(|| keys.layers(&options.settings.cache_dir)),
+        epoch: lock.epoch,
+        seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        unchanged: delivered.unchanged,
+        stored,
+        signature,
+    })
 }
 
-struct Builder<'a> {
+/// One image on its way.
+struct Job<'a> {
     options: &'a Options,
     printer: &'a Printer,
     image: &'a Image,
-    sandbox: &'a Sandbox,
-    cache: &'a Cache,
-    work: &'a Work<'a>,
+    lock: &'a ImageLock,
+    signature: &'a str,
+    keys: &'a Keys,
+    signed_by: Option<Digest>,
 }
 
-impl Builder<'_> {
-    fn run(&self, started: Instant) -> Result<Report> {
-        let index = self.index()?;
-        let epoch = epoch(&index)?;
-        let signature = self.signature(&index)?;
-        let mut report = Report {
-            version: 1,
-            image: self.image.definition.name.clone(),
-            signature: signature.clone(),
-            outputs: Vec::new(),
-            layers: None,
-            epoch,
-            seconds: 0.0,
-            unchanged: false,
-        };
+struct Delivered {
+    outputs: Vec<Output>,
+    /// Nothing had to be written.
+    unchanged: bool,
+}
 
-        let tools_key =
-            digest::of_json(&json!(["tools", CONTENT_VERSION, index.record.digest, TOOLS, epoch]))?;
-        let spec = self.tree_spec(&index, epoch)?;
-        let packages_key = digest::of_json(&json!([
-            "packages",
-            CONTENT_VERSION,
-            tools_key,
-            spec.variant,
-            spec.packages,
-            spec.exclude,
-            spec.include,
-            self.image
-                .packs
-                .iter()
-                .filter(|p| p.values.pack.base_files.is_some())
-                .map(|p| &p.digest)
-                .collect::<Vec<_>>(),
-        ]))?;
-        let roles_key = digest::of_json(&json!(["roles", packages_key, signature]))?;
-        // The same key and certificates sign the same thing the same way: that tells them apart from others.
-        let signed_by = match &self.options.signer {
-            Some(signer) => Some(digest::hex(&Sha256::digest(signer.sign("x.mf", b"")?))),
-            None => None,
-        };
-        let output_key = digest::of_json(&json!([
-            "output",
-            roles_key,
-            env!("CARGO_PKG_VERSION"),
-            self.image.definition.outputs,
-            signed_by
-        ]))?;
+impl Job<'_> {
+    /// Who signs an output: disks cannot be signed.
+    fn signer_of(&self, kind: OutputKind) -> Option<&str> {
+        self.signed_by.as_deref().filter(|_| kind == OutputKind::Ova)
+    }
 
-        let record = format!("outputs-v1/{output_key}.json");
-        let layers = || -> Option<Layers> {
-            Some(Layers {
-                tools: self.cached(&tools_key)?,
-                packages: self.cached(&packages_key)?,
-                roles: self.cached(&roles_key)?,
-            })
-        };
-        if let Some(outputs) = self.cache.load::<Vec<Output>>(&record)
-            && outputs.iter().all(|output| output.is_at(&self.options.out_dir))
-            && let Some(layers) = layers()
-        {
-            report.outputs = outputs.into_iter().map(|output| output.in_dir(&self.options.out_dir)).collect();
-            report.layers = Some(layers);
-            report.unchanged = true;
-        } else {
-            for pack in &self.image.packs {
-                pack.copy(&self.pack_copy(pack))?;
+    /// Puts what the store has of the image into the user's folder. `None`: it lacks something, or what it has is broken
+    /// and was set aside.
+    fn deliver(&self) -> Result<Option<Delivered>> {
+        let store = &self.options.stores.local;
+        let Some(record) = store.get(self.signature) else {
+            if store.has(self.signature) {
+                let aside = store.set_aside(self.signature)?;
+                self.printer
+                    .note(&format!("The store's image was not whole; it is in {} now", aside.display()));
             }
-            let tools = self.tools(&tools_key, &index, epoch)?;
-            let packages = self.packages(&packages_key, &tools, spec)?;
-            let roles = self.roles(&roles_key, &tools, &packages, &signature, epoch)?;
-            let disk = self.disk(&tools, &roles, epoch)?;
-            let step = self.printer.step("outputs", "Outputs");
-            let source = output::Source {
-                image: self.image,
-                signature: &signature,
-                content: &roles.sha256,
-                epoch,
-                disk: &disk,
-                signer: self.options.signer.as_ref(),
-            };
-            report.outputs = output::write(&source, &self.options.out_dir, &step)?;
-            step.finish(
-                State::Done,
-                &report.outputs.iter().map(Output::summary).collect::<Vec<_>>().join(", "),
-            );
-            self.cache.store(&record, &report.outputs)?;
-            report.layers = Some(Layers { tools, packages, roles });
-        }
-        report.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        Ok(report)
-    }
-
-    /// The digest of everything that decides the image's content; never of names of files or of times.
-    fn signature(&self, index: &Index) -> Result<Digest> {
-        digest::of_json(&json!({
-            "contentVersion": CONTENT_VERSION,
-            "packs": self.image.packs.iter().map(|pack| &pack.digest).collect::<Vec<_>>(),
-            "artifacts": self.image.artifact_digests,
-            "index": index.record.digest,
-            "disk": self.image.definition.disk,
-            "hardware": self.image.definition.hardware,
-            "ova": self.image.definition.ova,
-        }))
-    }
-
-    fn keyring(&self) -> Result<PathBuf> {
-        let system = self.image.system();
-        let archive = system.values.pack.archive.as_ref().expect("it is the pack that has one");
-        let keyring = system.inside(&archive.keyring)?;
-        if !keyring.is_file() {
-            return Err(Failure::user(
-                format!("Pack `{}` names the keyring `{}`, which is not there", system.id(), archive.keyring),
-                "a pack carries the keyring of its archive",
-            ));
-        }
-        Ok(keyring)
-    }
-
-    fn index(&self) -> Result<Index> {
-        let archive = self.image.system().values.pack.archive.as_ref().expect("it is the pack that has one");
-        let keyring = self.keyring()?;
-        let key =
-            digest::of_json(&json!(["index", archive, digest::of_file(&keyring)?.0, self.options.mirrors]))?;
-        let name = format!("indexes-v1/{key}");
-        let path = self.cache.path(&name);
-        if !self.options.refresh
-            && let Some(record) = self.cache.load(&format!("{name}/record.json"))
-        {
-            return Ok(Index { path, record });
-        }
-        let step = self.printer.step("index", "Package index");
-        let out = self.work.path("index");
-        fs::create_dir(&out)?;
-        self.step(
-            &Step::Index {
-                archive: archive.clone(),
-                keyring,
-                mirrors: self.options.mirrors.clone(),
-                out: out.clone(),
-            },
-            &step,
-        )?;
-        let record = index_record(&out.join("lists"))?;
-        fs::write(out.join("record.json"), serde_json::to_vec(&record)?)?;
-        // Another folder of the same name is an older index.
-        if path.exists() {
-            fs::rename(&path, self.work.path("old-index"))?;
-        }
-        fs::rename(&out, &path)?;
-        step.finish(State::Done, &format!("of {}", jiff::Timestamp::from_second(record.date as i64)?));
-        Ok(Index { path, record })
-    }
-
-    fn tree_spec(&self, index: &Index, epoch: u64) -> Result<TreeSpec> {
-        let packs = &self.image.packs;
-        let all = |list: fn(&crate::pack::PackValues) -> &Vec<String>| -> Vec<String> {
-            packs.iter().flat_map(|pack| list(&pack.values.pack).clone()).collect()
+            return Ok(None);
         };
-        let mut base_files = Vec::new();
-        for pack in packs {
-            if let Some(name) = &pack.values.pack.base_files {
-                let folder = pack.inside(name)?;
-                if !folder.is_dir() {
-                    return Err(Failure::user(
-                        format!("`pack.baseFiles` of `{}` is no folder: {}", pack.id(), folder.display()),
-                        "name a folder of the pack, or leave the key out",
+        let wanted = &self.image.definition.outputs;
+        let found: Option<Vec<&Stored>> =
+            wanted.iter().map(|kind| record.output(*kind, self.signer_of(*kind))).collect();
+        let Some(found) = found else { return Ok(None) };
+        fs::create_dir_all(&self.options.out_dir)
+            .with_context(|| format!("Cannot make {}", self.options.out_dir.display()))?;
+        let dir = self.options.out_dir.canonicalize()?;
+        let mut delivered = Delivered { outputs: Vec::new(), unchanged: true };
+        for stored in found {
+            let path = dir.join(output::file_name(&self.image.definition.name, self.signature, stored.kind));
+            let output = Output { kind: stored.kind, path, size: stored.size, sha256: stored.sha256.clone() };
+            if !output.is_there() {
+                delivered.unchanged = false;
+                if !store.copy_out(&record, stored, &output.path)? {
+                    let aside = store.set_aside(self.signature)?;
+                    self.printer.note(&format!(
+                        "The store's image has changed on the disk; it is in {} now",
+                        aside.display()
                     ));
+                    return Ok(None);
                 }
-                base_files.push(self.pack_copy(pack).join(name));
             }
+            output::link(
+                &dir,
+                &format!("{}{}", self.image.definition.name, stored.kind.ending()),
+                &output.path,
+            )?;
+            delivered.outputs.push(output);
         }
-        Ok(TreeSpec {
-            archive: self.image.system().values.pack.archive.clone().expect("it is the pack that has one"),
-            keyring: self.keyring()?,
-            index: index.path.clone(),
-            packages_dir: self.cache.path("packages-v1"),
-            variant: "minbase".into(),
-            packages: all(|values| &values.packages),
-            exclude: all(|values| &values.exclude),
-            include: all(|values| &values.include),
-            base_files,
-            epoch,
-        })
+        Ok(Some(delivered))
     }
 
-    fn tools(&self, key: &str, index: &Index, epoch: u64) -> Result<Layer> {
-        let step = self.printer.step("tools", "Tools tree");
-        if let Some(layer) = self.cached(key) {
-            step.finish(State::Cached, "cached");
-            return Ok(layer);
+    /// Makes what the store lacks of the image.
+    fn make(&self, workshop: &Workshop<'_>, mut record: Record) -> Result<Layers> {
+        for pack in &self.image.packs {
+            pack.copy(&pack_copy(workshop, pack))?;
         }
-        let spec = TreeSpec {
-            packages: TOOLS.iter().map(|name| (*name).into()).collect(),
-            exclude: ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"].map(String::from).into(),
+        let tools = self.tools(workshop)?;
+        let packages = self.packages(workshop, &tools)?;
+        let roles = self.roles(workshop, &tools, &packages)?;
+        let disk = self.disk(workshop, &tools, &roles)?;
+        let step = self.printer.step("outputs", "Outputs");
+        let source = output::Source {
+            image: self.image,
+            signature: self.signature,
+            content: &roles.sha256,
+            epoch: self.lock.epoch,
+            disk: &disk,
+            signer: self.options.signer.as_ref(),
+        };
+        let store = &self.options.stores.local;
+        let dir = store.dir(self.signature);
+        fs::create_dir_all(&dir).with_context(|| format!("Cannot make {}", dir.display()))?;
+        let lacking: Vec<_> = self
+            .image
+            .definition
+            .outputs
+            .iter()
+            .copied()
+            .filter(|kind| record.output(*kind, self.signer_of(*kind)).is_none())
+            .collect();
+        for kind in lacking {
+            let signed_by = self.signer_of(kind).map(String::from);
+            record.outputs.push(output::write(&source, kind, signed_by, &dir, &step)?);
+        }
+        record.layers = vec![tools.key.clone(), packages.key.clone(), roles.key.clone()];
+        store.put(&record)?;
+        step.finish(State::Done, &record.outputs.iter().map(Stored::summary).collect::<Vec<_>>().join(", "));
+        Ok(Layers { tools, packages, roles })
+    }
+
+    fn tree_spec(&self, packages: &[Package], asked: &BTreeSet<String>, packages_dir: PathBuf) -> TreeSpec {
+        let system = &self.lock.request.system;
+        TreeSpec {
+            architecture: system.architecture.clone(),
+            suite: system.suite.clone(),
+            packages_dir,
+            packages: packages.iter().map(|package| package.name.clone()).collect(),
+            automatic: automatic(packages, asked),
+            exclude: Vec::new(),
             include: Vec::new(),
             base_files: Vec::new(),
-            ..self.tree_spec(index, epoch)?
+            epoch: self.lock.epoch,
+        }
+    }
+
+    /// The folder of a tree's packages, fetched.
+    fn fetched(&self, workshop: &Workshop<'_>, packages: &[Package], name: &str) -> Result<PathBuf> {
+        let dir = workshop.path(name);
+        let origin = Origin { archive: self.image.archive(), keyring: &self.image.keyring()? };
+        fetch::packages(workshop, origin, packages, &dir)?;
+        Ok(dir)
+    }
+
+    fn tools(&self, workshop: &Workshop<'_>) -> Result<Layer> {
+        if let Some(layer) = cached(&self.options.settings.cache_dir, &self.keys.tools) {
+            self.printer.step("tools", "Tools tree").finish(State::Cached, "cached");
+            return Ok(layer);
+        }
+        let dir = self.fetched(workshop, &self.lock.tools, "tools-packages")?;
+        let step = self.printer.step("tools", "Tools tree");
+        let spec = TreeSpec {
+            exclude: ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"].map(String::from).into(),
+            ..self.tree_spec(&self.lock.tools, &self.lock.request.system.tools, dir)
         };
-        let out = self.work.path(key);
-        let place = self.tools_place()?;
-        let outcome = self.step(&Step::Tools { spec: Box::new(spec), place, out: out.clone() }, &step)?;
-        let layer = self.keep(key, &out)?;
+        let out = workshop.path(&self.keys.tools);
+        let place = tools_place(workshop)?;
+        let outcome = workshop.step(&Step::Tools { spec: Box::new(spec), place, out: out.clone() }, &step)?;
+        let layer = keep(workshop, &self.keys.tools, &out)?;
         step.finish(State::Done, &format!("{} packages", outcome.packages));
         Ok(layer)
     }
 
-    fn packages(&self, key: &str, tools: &Layer, spec: TreeSpec) -> Result<Layer> {
+    fn packages(&self, workshop: &Workshop<'_>, tools: &Layer) -> Result<Layer> {
+        if let Some(layer) = cached(&self.options.settings.cache_dir, &self.keys.packages) {
+            self.printer.step("packages", "Package tree").finish(State::Cached, "cached");
+            return Ok(layer);
+        }
+        let dir = self.fetched(workshop, &self.lock.packages, "image-packages")?;
         let step = self.printer.step("packages", "Package tree");
-        if let Some(layer) = self.cached(key) {
-            step.finish(State::Cached, "cached");
-            return Ok(layer);
-        }
-        let (tree, out) = (self.work.path("tree"), self.work.path(key));
-        let tools = self.tools_in_place(tools)?;
+        let packs = &self.image.packs;
+        let all = |list: fn(&crate::pack::PackValues) -> &Vec<String>| -> Vec<String> {
+            packs.iter().flat_map(|pack| list(&pack.values).clone()).collect()
+        };
+        let spec = TreeSpec {
+            exclude: all(|values| &values.exclude),
+            include: all(|values| &values.include),
+            base_files: packs
+                .iter()
+                .filter_map(|pack| Some(pack_copy(workshop, pack).join(pack.values.base_files.as_ref()?)))
+                .collect(),
+            ..self.tree_spec(&self.lock.packages, &self.lock.request.system.packages, dir)
+        };
+        let (tree, out) = (workshop.path("tree"), workshop.path(&self.keys.packages));
+        let tools = tools_in_place(workshop, tools)?;
         let outcome =
-            self.step(&Step::Packages { spec: Box::new(spec), tools, tree, out: out.clone() }, &step)?;
-        let layer = self.keep(key, &out)?;
+            workshop.step(&Step::Packages { spec: Box::new(spec), tools, tree, out: out.clone() }, &step)?;
+        let layer = keep(workshop, &self.keys.packages, &out)?;
         step.finish(State::Done, &format!("{} packages", outcome.packages));
         Ok(layer)
     }
 
-    fn roles(
-        &self,
-        key: &str,
-        tools: &Layer,
-        packages: &Layer,
-        signature: &str,
-        epoch: u64,
-    ) -> Result<Layer> {
-        let step = self.printer.step("roles", "Role tree");
-        if let Some(layer) = self.cached(key) {
-            step.finish(State::Cached, "cached");
+    fn roles(&self, workshop: &Workshop<'_>, tools: &Layer, packages: &Layer) -> Result<Layer> {
+        if let Some(layer) = cached(&self.options.settings.cache_dir, &self.keys.roles) {
+            self.printer.step("roles", "Role tree").finish(State::Cached, "cached");
             return Ok(layer);
         }
+        let mut artifacts = self.image.artifacts.clone();
+        for (name, sha256) in &self.lock.artifacts {
+            fetch::artifact(workshop, name, &self.lock.request.artifacts[name], Some(sha256))?;
+            artifacts.insert(name.clone(), fetch::artifact_path(workshop, sha256));
+        }
+        artifacts.extend(containers::archives(workshop, self.lock)?);
+        let step = self.printer.step("roles", "Role tree");
         let plays: Vec<Play> = self
             .image
             .packs
             .iter()
             .flat_map(|pack| {
                 pack.definition.ansible_roles.iter().map(|role| Play {
-                    pack: self.pack_copy(pack),
+                    pack: pack_copy(workshop, pack),
                     role: role.clone(),
-                    vars: pack.values.ansible_roles.get(role).cloned().unwrap_or_default(),
+                    vars: self.image.values["ansibleRoles"][role].clone(),
                 })
             })
             .collect();
         let count = plays.len();
         let spec = RolesSpec {
             plays,
-            artifacts: self.image.artifacts.clone(),
+            values: self.image.values.clone(),
+            artifacts,
             release: format!(
-                "IMAGE={}\nVERSION={}\nSIGNATURE={signature}\n",
+                "IMAGE={}\nVERSION={}\nSIGNATURE={}\n",
                 self.image.definition.name,
-                env!("CARGO_PKG_VERSION")
+                env!("CARGO_PKG_VERSION"),
+                self.signature
             ),
-            epoch,
+            epoch: self.lock.epoch,
         };
-        let (tree, out) = (self.work.path("tree"), self.work.path(key));
+        let (tree, out) = (workshop.path("tree"), workshop.path(&self.keys.roles));
         // Where this build made the packages, their tree is still there.
         let packages = (!tree.exists()).then(|| packages.path.clone());
-        let tools = self.tools_in_place(tools)?;
-        self.step(&Step::Roles { spec: Box::new(spec), tools, packages, tree, out: out.clone() }, &step)?;
-        let layer = self.keep(key, &out)?;
+        let tools = tools_in_place(workshop, tools)?;
+        workshop
+            .step(&Step::Roles { spec: Box::new(spec), tools, packages, tree, out: out.clone() }, &step)?;
+        let layer = keep(workshop, &self.keys.roles, &out)?;
         step.finish(State::Done, &format!("{count} roles"));
         Ok(layer)
     }
 
-    fn disk(&self, tools: &Layer, roles: &Layer, epoch: u64) -> Result<PathBuf> {
+    fn disk(&self, workshop: &Workshop<'_>, tools: &Layer, roles: &Layer) -> Result<PathBuf> {
         let step = self.printer.step("disk", "Disk");
-        let dir = self.work.path("disk");
-        fs::create_dir(&dir)?;
-        let out = dir.join("disk.raw");
-        let boot_loader = self.image.system().values.pack.boot_loader.clone().ok_or_else(|| {
+        let out = workshop.folder("disk")?.join("disk.raw");
+        let system = self.image.system();
+        let boot_loader = system.values.boot_loader.clone().ok_or_else(|| {
             Failure::user(
-                format!("Pack `{}` has no `pack.bootLoader`, which a disk needs", self.image.system().id()),
+                format!("Pack `{}` has no `pack.bootLoader`, which a disk needs", system.id()),
                 "name the signed shim and boot loader of its packages",
             )
         })?;
@@ -456,97 +422,94 @@ impl Builder<'_> {
             digest: roles.sha256.clone(),
             boot_loader,
             capacity: self.image.definition.disk.size.0,
-            epoch,
+            epoch: self.lock.epoch,
             out: out.clone(),
         };
-        self.step(&Step::Disk { spec: Box::new(spec), tools: self.tools_in_place(tools)? }, &step)?;
+        workshop
+            .step(&Step::Disk { spec: Box::new(spec), tools: tools_in_place(workshop, tools)? }, &step)?;
         step.finish(State::Done, "GPT, ESP, ext4");
         Ok(out)
     }
+}
 
-    /// Runs a step in the sandbox, with its log.
-    fn step(&self, step: &Step, running: &Running<'_>) -> Result<Outcome> {
-        let log = self.cache.log(&self.image.definition.name, step.name())?;
-        self.sandbox.run(step, &log, |line| running.message(line))
+impl Keys {
+    fn new(image: &Image, lock: &ImageLock, signature: &str) -> Result<Keys> {
+        let content = |packages: &[Package], asked: &BTreeSet<String>| {
+            let digests: Vec<_> = packages.iter().map(|package| &package.sha256).collect();
+            json!([digests, automatic(packages, asked)])
+        };
+        let system = &lock.request.system;
+        let tools = digest::of_json(&json!([
+            "tools",
+            CONTENT_VERSION,
+            content(&lock.tools, &system.tools),
+            lock.epoch
+        ]))?;
+        let base_files = image.packs.iter().map(Pack::base_files_digests).collect::<Result<Vec<_>>>()?;
+        let lists: Vec<_> =
+            image.packs.iter().map(|pack| (&pack.values.exclude, &pack.values.include)).collect();
+        let packages = digest::of_json(&json!([
+            "packages",
+            CONTENT_VERSION,
+            tools,
+            content(&lock.packages, &system.packages),
+            lists,
+            base_files,
+        ]))?;
+        let roles = digest::of_json(&json!(["roles", packages, signature]))?;
+        Ok(Keys { tools, packages, roles })
     }
 
-    /// A layer that is in the cache.
-    fn cached(&self, key: &str) -> Option<Layer> {
-        let path = self.cache.path(format!("trees-v1/{key}.tar"));
-        let record: LayerRecord = self.cache.load(&format!("trees-v1/{key}.json"))?;
-        (fs::metadata(&path).ok()?.len() == record.size).then(|| Layer {
-            key: key.into(),
-            path,
-            sha256: record.sha256,
-            cached: true,
+    /// The layers, if all are in the cache.
+    fn layers(&self, cache: &Path) -> Option<Layers> {
+        Some(Layers {
+            tools: cached(cache, &self.tools)?,
+            packages: cached(cache, &self.packages)?,
+            roles: cached(cache, &self.roles)?,
         })
     }
-
-    /// Puts the archive of a tree into the cache.
-    fn keep(&self, key: &str, archive: &Path) -> Result<Layer> {
-        let (sha256, size) = digest::of_file(archive)?;
-        let path = self.cache.path(format!("trees-v1/{key}.tar"));
-        fs::rename(archive, &path)?;
-        self.cache.store(&format!("trees-v1/{key}.json"), &LayerRecord { sha256: sha256.clone(), size })?;
-        Ok(Layer { key: key.into(), path, sha256, cached: false })
-    }
-
-    /// Where a build has what steps see of a pack.
-    fn pack_copy(&self, pack: &Pack) -> PathBuf {
-        self.work.path("packs").join(pack.id())
-    }
-
-    fn tools_in_place(&self, tools: &Layer) -> Result<Tools> {
-        Ok(Tools { archive: tools.path.clone(), place: self.tools_place()? })
-    }
-
-    /// The folder where steps mount the tree of tools.
-    fn tools_place(&self) -> Result<PathBuf> {
-        let place = self.work.path("tools");
-        fs::create_dir_all(&place)?;
-        Ok(place)
-    }
 }
 
-/// What is new in an index, and of when.
-fn index_record(lists: &Path) -> Result<IndexRecord> {
-    let mut releases = Vec::new();
-    let mut date = 0;
-    for entry in fs::read_dir(lists)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("InRelease")) {
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("Cannot read {}", path.display()))?;
-            date = date.max(release_date(&text).with_context(|| format!("{} has no date", path.display()))?);
-            // By content alone: the file's name holds the mirror's.
-            releases.push(digest::of_file(&path)?.0);
-        }
-    }
-    anyhow::ensure!(!releases.is_empty(), "The archive gave no signed release file");
-    releases.sort();
-    Ok(IndexRecord { digest: digest::of_json(&releases)?, date })
+/// Packages that nobody asked for by name.
+fn automatic(packages: &[Package], asked: &BTreeSet<String>) -> Vec<String> {
+    packages.iter().map(|package| &package.name).filter(|name| !asked.contains(*name)).cloned().collect()
 }
 
-/// The `Date` of a release file, which is RFC 2822 but for its zone (repository format, "Date, Valid-Until").
-fn release_date(text: &str) -> Result<u64> {
-    let value =
-        text.lines().find_map(|line| line.strip_prefix("Date:")).context("There is no `Date:` line")?;
-    let value = value.trim().replace("UTC", "+0000");
-    let time = jiff::fmt::rfc2822::parse(&value).with_context(|| format!("`{value}` is not a date"))?;
-    Ok(time.timestamp().as_second().try_into()?)
+/// A layer that is in the cache.
+fn cached(cache: &Path, key: &str) -> Option<Layer> {
+    let path = cache.join(format!("trees-v1/{key}.tar"));
+    let record: LayerRecord = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;
+    (fs::metadata(&path).ok()?.len() == record.size).then(|| Layer {
+        key: key.into(),
+        path,
+        sha256: record.sha256,
+        cached: true,
+    })
 }
 
-/// The time that everything in the image gets at most.
-fn epoch(index: &Index) -> Result<u64> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Err(_) => Ok(index.record.date),
-        Ok(text) => text.trim().parse().map_err(|_| {
-            Failure::user(
-                format!("SOURCE_DATE_EPOCH is `{text}`"),
-                "give the seconds since 1970, or unset it to take the package index's date",
-            )
-        }),
-    }
+/// Puts the archive of a tree into the cache.
+fn keep(workshop: &Workshop<'_>, key: &str, archive: &Path) -> Result<Layer> {
+    let (sha256, size) = digest::of_file(archive)?;
+    let path = workshop.cache.path(format!("trees-v1/{key}.tar"));
+    fs::rename(archive, &path)?;
+    workshop.cache.store(&format!("trees-v1/{key}.json"), &LayerRecord { sha256: sha256.clone(), size })?;
+    Ok(Layer { key: key.into(), path, sha256, cached: false })
+}
+
+/// Where a build has what steps see of a pack.
+fn pack_copy(workshop: &Workshop<'_>, pack: &Pack) -> PathBuf {
+    workshop.path("packs").join(pack.id())
+}
+
+fn tools_in_place(workshop: &Workshop<'_>, tools: &Layer) -> Result<Tools> {
+    Ok(Tools { archive: tools.path.clone(), place: tools_place(workshop)? })
+}
+
+/// The folder where steps mount the tree of tools.
+fn tools_place(workshop: &Workshop<'_>) -> Result<PathBuf> {
+    let place = workshop.path("tools");
+    fs::create_dir_all(&place)?;
+    Ok(place)
 }
 
 /// Whether a signal asks us to stop; for work outside of the sandbox.
@@ -554,23 +517,5 @@ pub(crate) fn check_interrupted() -> Result<()> {
     match signals::received() {
         Some(signal) => Err(Failure::Interrupted { signal }.into()),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_of_release_files() {
-        let cases = [
-            ("Date: Sat, 15 Nov 2025 10:05:40 UTC", Some(1_763_201_140)),
-            ("Origin: x\nDate: Thu, 1 Jan 1970 00:00:09 +0000\n", Some(9)),
-            ("Date: yesterday", None),
-            ("Valid-Until: Sat, 15 Nov 2025 10:05:40 UTC", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(release_date(text).ok(), expected, "{text}");
-        }
     }
 }

@@ -7,9 +7,11 @@
 //! ├── indexes-v1/KEY/             package indexes of an archive, as of the day they were fetched
 //! │   ├── lists/                  apt's own files
 //! │   └── sources.list
-//! ├── packages-v1/                *.deb; with the indexes all that is needed to build without a network
+//! ├── files-v1/SHA-256            packages and artifacts; with a lock all that is needed to build without a network
+//! ├── blobs-v1/                   of container images, by digest
+//! ├── packs-v1/DIGEST/            packs out of archives and registries
 //! ├── trees-v1/KEY.tar, .json     finished layers, with their SHA-256
-//! ├── outputs-v1/KEY.json         what a build made, to find it unchanged
+//! ├── images-v1/                  the store of finished images, unless it is elsewhere (store/mod.rs)
 //! ├── logs/IMAGE/STEP.log         of the last run of each step
 //! └── tmp/                        work under way; what a killed build left is removed by the next
 //! ```
@@ -19,6 +21,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +56,7 @@ impl Cache {
 
     /// Opens or makes the cache; waits while another build uses it.
     pub(crate) fn open(root: &Path, printer: &Printer) -> Result<Cache> {
-        for dir in ["indexes-v1", "packages-v1", "trees-v1", "outputs-v1", "logs", "tmp"] {
+        for dir in ["indexes-v1", "files-v1", "trees-v1", "logs", "tmp"] {
             fs::create_dir_all(root.join(dir)).map_err(|e| {
                 Failure::user(
                     format!("Cannot make the cache {}: {e}", root.display()),
@@ -123,10 +126,12 @@ impl Cache {
 }
 
 /// Writes a file so that it is there whole or not at all. Not synced: this is for the cache, which can be made again.
-fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     let dir = path.parent().expect("a file has a parent folder");
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        // As any file that is made: who may read it, the umask says.
+        let mode = fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(dir)?;
         file.write_all(content)?;
         file.persist(path)?;
         Ok(())

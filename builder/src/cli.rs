@@ -7,7 +7,9 @@ use clap_complete::Shell;
 
 use crate::convert::Format;
 use crate::image::Size;
+use crate::packs::PackCommand;
 use crate::progress::Mode;
+use crate::store::commands::{ImageCommand, StoreArgs};
 
 /// Builds private cloud gateways: OS and Kubernetes packs to hardened images and installer OVAs
 #[derive(Debug, Parser)]
@@ -52,8 +54,18 @@ pub(crate) struct OutputArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Build an image: packs to tree, disk and outputs
+    /// Build an image: packs and lock to tree, disk and outputs
     Build(BuildArgs),
+    /// Resolve what images are made of into `gatewright.lock`
+    Lock(LockArgs),
+    /// Print the signature of an image: the digest of everything that decides its content
+    Signature(SignatureArgs),
+    /// Check, show, make and exchange packs
+    #[command(subcommand)]
+    Pack(PackCommand),
+    /// List, show, remove and exchange finished images
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Make, take apart, look into, check and sign OVAs
     #[command(subcommand)]
     Ova(OvaCommand),
@@ -179,6 +191,33 @@ pub(crate) struct ConvertArgs {
     pub(crate) force: bool,
 }
 
+/// What packages, artifacts and packs come from.
+#[derive(Args, Debug)]
+pub(crate) struct SourceArgs {
+    /// Package archive in place of mmdebstrap's default: its URL, or a one-line apt source (`deb URL SUITE COMPONENT`);
+    /// may be given several times
+    #[arg(long = "mirror", env = "GATEWRIGHT_MIRROR", hide_env_values = true, value_delimiter = ',')]
+    pub(crate) mirrors: Vec<String>,
+    /// Where a source of packs is, as in `kubernetes=https://mirror.example.com/kubernetes` or `kubernetes=FOLDER`; for
+    /// a registry's host another one; may be given several times
+    #[arg(
+        long = "source",
+        env = "GATEWRIGHT_SOURCE",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "NAME=PLACE"
+    )]
+    pub(crate) sources: Vec<String>,
+    /// Use no network: what is not in the cache is an error
+    #[arg(long, env = "GATEWRIGHT_OFFLINE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) offline: bool,
+    /// Value of a macro `.spectro.var.NAME`; may be given several times
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub(crate) variables: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = BUILD_HELP)]
 pub(crate) struct BuildArgs {
@@ -188,32 +227,70 @@ pub(crate) struct BuildArgs {
     /// Folder for what is built
     #[arg(short, long, default_value = "dist", env = "GATEWRIGHT_OUT_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) out_dir: PathBuf,
-    /// Folder for layers, packages and logs [default: $XDG_CACHE_HOME/gatewright]
-    #[arg(long, env = "GATEWRIGHT_CACHE_DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
-    pub(crate) cache_dir: Option<PathBuf>,
-    /// Package archive in place of mmdebstrap's default: its URL, or a one-line apt source (`deb URL SUITE COMPONENT`);
-    /// may be given several times
-    #[arg(long = "mirror", env = "GATEWRIGHT_MIRROR", hide_env_values = true, value_delimiter = ',')]
-    pub(crate) mirrors: Vec<String>,
-    /// Fetch the package index again, and with it newer packages
+    /// Refuse a lock that is missing or stale, in place of bringing it up to date [default: true where `CI` is set]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) locked: Option<bool>,
+    /// Give the image to the registry that `--store` names, too
     #[arg(long)]
-    pub(crate) refresh: bool,
+    pub(crate) push: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
     #[command(flatten)]
     pub(crate) signer: SignerArgs,
 }
 
 const BUILD_HELP: &str = "\
-Builds run in namespaces, without root, without a hypervisor. What has not changed is taken from the cache; \
-the same input gives the same bytes. Packages are those of the index in the cache, which is fetched by the first \
-build and again by --refresh.
+Builds run in namespaces, without root, without a hypervisor. They are made of exactly what `gatewright.lock` beside \
+the image definition names, and the same lock gives the same bytes. An image that the store has is not built again; \
+of others, what has not changed is taken from the cache.
 
-Mirrors can be kept in ~/.config/gatewright/config.yaml:
+Mirrors, sources and the store can be kept in ~/.config/gatewright/config.yaml:
 
     mirrors: [https://mirror.example.com/debian]
+    sources: {kubernetes: https://mirror.example.com/kubernetes}
+    store: oci://registry.example.com/images
 
 Environment:
-  SOURCE_DATE_EPOCH        time of everything in the image [default: the package index's date]
-  http_proxy, https_proxy  proxy for fetching packages
+  http_proxy, https_proxy  proxy for what is fetched
 
 Example:
   gatewright build images/installer.yaml --json | jq -r .outputs[0].path";
+
+#[derive(Args, Debug)]
+#[command(after_help = LOCK_HELP)]
+pub(crate) struct LockArgs {
+    /// Image definitions
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) images: Vec<PathBuf>,
+    /// Take the newest of everything
+    #[arg(long)]
+    pub(crate) upgrade: bool,
+    /// Only tell whether the lock is up to date
+    #[arg(long, conflicts_with = "upgrade")]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+}
+
+const LOCK_HELP: &str = "\
+What an image asks for as before keeps its versions; --upgrade fetches the package index and takes what is newest. \
+The lock names packages by suite, pool path and SHA-256, never a mirror.
+
+Environment:
+  SOURCE_DATE_EPOCH        time of everything in the image [default: the package index's date]";
+
+#[derive(Args, Debug)]
+pub(crate) struct SignatureArgs {
+    /// Image definition
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) image: PathBuf,
+    /// Tell what differs from another image or lock: the beginning of a signature that is in the store, an OVA, or a
+    /// lock file [default: the newest image of the same name]
+    #[arg(long, num_args = 0..=1, value_name = "IMAGE-OR-LOCK")]
+    pub(crate) explain: Option<Option<String>>,
+    /// Print everything that the signature is over, as JSON
+    #[arg(long, conflicts_with = "explain")]
+    pub(crate) inputs: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+}

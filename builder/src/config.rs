@@ -1,5 +1,6 @@
 //! The user's configuration: `$XDG_CONFIG_HOME/gatewright/config.yaml`, which need not be there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -16,6 +17,14 @@ pub(crate) struct Config {
     /// As `--mirror`.
     #[serde(default)]
     pub(crate) mirrors: Vec<String>,
+    /// As `--source`: places of sources by name; folders relative to the configuration file.
+    #[serde(default)]
+    pub(crate) sources: BTreeMap<String, String>,
+    /// As `--store`.
+    pub(crate) store: Option<String>,
+    /// Where the file is.
+    #[serde(skip)]
+    pub(crate) dir: PathBuf,
 }
 
 impl Config {
@@ -40,7 +49,12 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Config::default());
         }
-        serde_norway::from_str(&text)
-            .map_err(|e| Failure::user(format!("{}: {e}", path.display()), "it may hold `mirrors: [URL]`"))
+        let config: Config = serde_norway::from_str(&text).map_err(|e| {
+            Failure::user(
+                format!("{}: {e}", path.display()),
+                "it may hold `mirrors: [URL]`, `sources: {NAME: URL-OR-FOLDER}` and `store: FOLDER-OR-REGISTRY`",
+            )
+        })?;
+        Ok(Config { dir: dir.join("gatewright"), ..config })
     }
 }

@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ::pack::document::Node;
+use ::pack::{Facts, Profile, Resources, Selection};
 use anyhow::Result;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
+use crate::build::TOOLS;
 use crate::convert::Format;
 use crate::digest::{self, Digest};
 use crate::error::Failure;
-use crate::pack::{self, Pack};
+use crate::lock::{PackRequest, Request, SystemRequest};
+use crate::locking::Policy;
+use crate::pack::{Archive, Pack};
+use crate::packs::find::{self, Found};
+use crate::workshop::Settings;
 
 /// A YAML file in `images/`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -18,8 +26,13 @@ use crate::pack::{self, Pack};
 pub(crate) struct Definition {
     /// Names the output files and the virtual machine.
     pub(crate) name: String,
-    /// Folders of packs, looked for in `packs/` beside the folder of this file.
-    packs: Vec<String>,
+    packs: Vec<PackEntry>,
+    /// Where sources of packs are, by name: URLs, or folders relative to this file.
+    #[serde(default)]
+    pub(crate) sources: BTreeMap<String, String>,
+    /// Values of `.spectro.var.NAME` in the values of packs.
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
     /// Files made elsewhere that roles use, by name; relative to this file.
     #[serde(default)]
     artifacts: BTreeMap<String, PathBuf>,
@@ -27,6 +40,36 @@ pub(crate) struct Definition {
     pub(crate) hardware: Hardware,
     pub(crate) outputs: Vec<OutputKind>,
     pub(crate) ova: Option<Ova>,
+}
+
+/// A pack of the profile: its name, or that with what is set for this image.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected the name of a pack, or a map with `pack`, `presets` and `values`")]
+enum PackEntry {
+    Name(String),
+    Set(PackSettings),
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct PackSettings {
+    /// A folder in `packs/` beside the folder of this file, the path of a `.tgz`, or `oci://REGISTRY/REPOSITORY:TAG`.
+    pack: String,
+    /// `GROUP:NAME` or `NAME`.
+    #[serde(default)]
+    presets: Vec<String>,
+    /// Merged over the pack's own.
+    #[serde(default)]
+    values: Value,
+}
+
+impl PackEntry {
+    fn pack(&self) -> &str {
+        match self {
+            PackEntry::Name(name) => name,
+            PackEntry::Set(settings) => &settings.pack,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -70,6 +113,23 @@ pub(crate) enum OutputKind {
 }
 
 impl OutputKind {
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            OutputKind::Ova => "OVA",
+            OutputKind::Raw => "raw",
+            OutputKind::Vmdk => "VMDK",
+            OutputKind::Vhd => "VHD",
+            OutputKind::VhdFixed => "fixed VHD",
+            OutputKind::Qcow2 => "qcow2",
+        }
+    }
+
+    /// What names of files end in.
+    pub(crate) fn ending(self) -> &'static str {
+        self.disk_format().map_or(".ova", Format::ending)
+    }
+
     /// Of the disk, where that is all there is to it.
     pub(crate) fn disk_format(self) -> Option<Format> {
         Some(match self {
@@ -160,8 +220,12 @@ impl<'de> Deserialize<'de> for Size {
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) definition: Definition,
+    /// The folder of the definition.
+    pub(crate) dir: PathBuf,
     /// In layer order.
     pub(crate) packs: Vec<Pack>,
+    /// Values of all packs, merged in layer order, without each pack's `pack`.
+    pub(crate) values: Value,
     /// Absolute paths by name.
     pub(crate) artifacts: BTreeMap<String, PathBuf>,
     /// Content digests by name.
@@ -169,32 +233,28 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Reads the definition in `path`, its packs and artifacts.
-    pub(crate) fn read(path: &Path) -> Result<Image> {
-        let text = fs::read_to_string(path).map_err(|e| {
-            Failure::user(
-                format!("Cannot read the image definition {}: {e}", path.display()),
-                "give the path of a YAML file, as in `gatewright build images/installer.yaml`",
-            )
-        })?;
-        let definition: Definition = serde_norway::from_str(&text).map_err(|e| {
-            Failure::user(format!("{}: {e}", path.display()), "see docs/image-definition.md for the keys")
-        })?;
-        check(&definition)
-            .map_err(|(message, hint)| Failure::user(format!("{}: {message}", path.display()), hint))?;
-
-        let dir = path.canonicalize()?.parent().expect("a file has a parent folder").to_path_buf();
-        let packs_dir = dir.parent().unwrap_or(&dir).join("packs");
-        let packs =
-            definition.packs.iter().map(|name| Pack::read(&packs_dir.join(name))).collect::<Result<_>>()?;
+    /// Reads the definition in `path`, its packs and artifacts. Packs in registries are pulled as the lock names them,
+    /// unless `policy` lets them be looked up anew.
+    pub(crate) fn read(path: &Path, settings: &Settings, policy: Policy) -> Result<Image> {
+        let Read { definition, dir, found, profile } = Read::new(path, settings, policy)?;
         let mut image = Image {
-            packs: pack::profile(packs)?,
+            packs: profile
+                .packs()
+                .iter()
+                .map(|merged| {
+                    let from = found.iter().find(|found| found.pack.dir == merged.pack.dir);
+                    Pack::new(merged, from.and_then(|found| found.from.clone()))
+                })
+                .collect::<Result<_>>()?,
+            values: profile.values().clone(),
+            dir,
             artifacts: BTreeMap::new(),
             artifact_digests: BTreeMap::new(),
             definition,
         };
+        image.check_system()?;
         for (name, file) in &image.definition.artifacts {
-            let file = dir.join(file);
+            let file = image.dir.join(file);
             if !file.is_file() {
                 return Err(Failure::user(
                     format!("The artifact `{name}` is not there: {}", file.display()),
@@ -207,10 +267,163 @@ impl Image {
         Ok(image)
     }
 
+    fn check_system(&self) -> Result<()> {
+        let systems: Vec<_> =
+            self.packs.iter().filter(|pack| pack.values.archive.is_some()).map(Pack::id).collect();
+        if systems.len() == 1 {
+            return Ok(());
+        }
+        Err(Failure::user(
+            format!(
+                "An image needs exactly one pack with `pack.archive`, this one has {}: {}",
+                systems.len(),
+                systems.join(", ")
+            ),
+            "name one OS pack in `packs` of the image definition",
+        ))
+    }
+
     /// The pack that says where packages come from.
     pub(crate) fn system(&self) -> &Pack {
-        self.packs.iter().find(|p| p.values.pack.archive.is_some()).expect("`pack::profile` made sure of one")
+        self.packs.iter().find(|pack| pack.values.archive.is_some()).expect("`check_system` made sure of one")
     }
+
+    /// The archive that packages come from.
+    pub(crate) fn archive(&self) -> &Archive {
+        self.system().values.archive.as_ref().expect("it is the pack that has one")
+    }
+
+    /// The file with the archive's keys.
+    pub(crate) fn keyring(&self) -> Result<PathBuf> {
+        let (system, name) = (self.system(), &self.archive().keyring);
+        let keyring = system.inside(name)?;
+        if !keyring.is_file() {
+            return Err(Failure::user(
+                format!("Pack `{}` names the keyring `{name}`, which is not there", system.id()),
+                "a pack carries the keyring of its archive",
+            ));
+        }
+        Ok(keyring)
+    }
+
+    /// What is to be resolved.
+    pub(crate) fn request(&self) -> Result<Request> {
+        let archive = self.archive();
+        let mut artifacts = BTreeMap::new();
+        let mut packs = BTreeMap::new();
+        for pack in &self.packs {
+            for (name, artifact) in &pack.values.artifacts {
+                let twice = artifacts.insert(name.clone(), artifact.clone()).is_some();
+                if twice || self.artifacts.contains_key(name) || name.contains('/') || name.starts_with('.') {
+                    let why = if twice { "is there twice" } else { "is taken, or no name of a file" };
+                    return Err(Failure::user(
+                        format!("The artifact `{name}` of pack `{}` {why}", pack.id()),
+                        "artifacts of an image share one folder: call it something else",
+                    ));
+                }
+            }
+            let roles = pack.definition.ansible_roles.iter();
+            let roles = roles.map(|role| Ok((role.clone(), pack.digest_of(role)?))).collect::<Result<_>>()?;
+            packs.insert(pack.id(), PackRequest { from: pack.from.clone(), roles });
+        }
+        let values = || self.packs.iter().map(|pack| &pack.values);
+        Ok(Request {
+            system: SystemRequest {
+                suite: archive.suite.clone(),
+                components: archive.components.clone(),
+                architecture: archive.architecture.clone(),
+                keyring: digest::of_file(&self.keyring()?)?.0,
+                tools: TOOLS.iter().map(ToString::to_string).collect(),
+                packages: values().flat_map(|values| values.packages.clone()).collect(),
+            },
+            artifacts,
+            container_images: values()
+                .flat_map(|values| values.content.images.iter().map(|image| image.image.clone()))
+                .collect(),
+            packs,
+        })
+    }
+}
+
+/// The definition in `path`, and the same with places.
+fn read_definition(path: &Path) -> Result<(Definition, Node)> {
+    let text = fs::read_to_string(path).map_err(|e| {
+        Failure::user(
+            format!("Cannot read the image definition {}: {e}", path.display()),
+            "give the path of a YAML file, as in `gatewright build images/installer.yaml`",
+        )
+    })?;
+    let wrong = |e: &dyn std::fmt::Display| {
+        Failure::user(format!("{}: {e}", path.display()), "see docs/image-definition.md for the keys")
+    };
+    let definition: Definition = serde_norway::from_str(&text).map_err(|e| wrong(&e))?;
+    check(&definition)
+        .map_err(|(message, hint)| Failure::user(format!("{}: {message}", path.display()), hint))?;
+    let document = ::pack::document::parse_yaml(&text).map_err(|e| wrong(&e))?;
+    Ok((definition, document))
+}
+
+/// A definition with its packs, put together.
+struct Read {
+    definition: Definition,
+    dir: PathBuf,
+    found: Vec<Found>,
+    profile: Profile,
+}
+
+/// The packs of an image, put together as it sets them.
+pub(crate) fn read_profile(path: &Path, settings: &Settings, policy: Policy) -> Result<Profile> {
+    Ok(Read::new(path, settings, policy)?.profile)
+}
+
+impl Read {
+    fn new(path: &Path, settings: &Settings, policy: Policy) -> Result<Read> {
+        let (definition, document) = read_definition(path)?;
+        let dir = path.canonicalize()?.parent().expect("a file has a parent folder").to_path_buf();
+        let sources = settings.sources.clone().or(&definition.sources, &dir);
+        let settings = Settings { sources, ..settings.clone() };
+        let finder = find::Finder::new(&dir, &definition.name, &settings, policy)?;
+        let found: Vec<Found> =
+            definition.packs.iter().map(|entry| finder.find(entry.pack())).collect::<Result<_>>()?;
+
+        let entries = document.get("packs").map(Node::items).unwrap_or_default();
+        let selections =
+            found.iter().zip(&definition.packs).enumerate().map(|(n, (found, entry))| Selection {
+                pack: found.pack.clone(),
+                presets: match entry {
+                    PackEntry::Name(_) => Vec::new(),
+                    PackEntry::Set(settings) => settings.presets.clone(),
+                },
+                values: entries.get(n).and_then(|entry| entry.get("values")).cloned(),
+                file: Some(path.to_path_buf()),
+            });
+        // The command line's before the definition's.
+        let mut variables = definition.variables.clone();
+        variables.extend(settings.variables.clone());
+        let facts = Facts {
+            variables,
+            system: [("image.name".to_string(), definition.name.clone())].into(),
+            resources: Some(Resources {
+                cpu_millicores: u64::from(definition.hardware.cpus) * 1000,
+                memory_mib: definition.hardware.memory.0 / Size::MIB,
+                disk_gb: definition.disk.size.0 / 1_000_000_000,
+            }),
+        };
+        let profile = Profile::new(selections.collect(), &facts)
+            .map_err(|errors| disagreement(&format!("The packs of {}", path.display()), errors))?;
+        Ok(Read { definition, dir, found, profile })
+    }
+}
+
+/// Why packs do not go together: all that is wrong.
+pub(crate) fn disagreement(who: &str, errors: Vec<::pack::Error>) -> anyhow::Error {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let hint = errors.into_iter().next().and_then(|first| first.hint);
+    let message = match lines.as_slice() {
+        [only] => only.clone(),
+        _ => format!("{who} do not go together:\n  {}", lines.join("\n  ")),
+    };
+    Failure::User { message, hint }.into()
 }
 
 /// What the types cannot say.

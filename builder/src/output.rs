@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ovf_parser::descriptor as ovf;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::build::check_interrupted;
 use crate::convert::{self, Format, new_file};
@@ -18,48 +18,28 @@ use crate::image::{Firmware, Image, OutputKind, Ova, Property, Size};
 use crate::package;
 use crate::progress::Running;
 use crate::signals::Interruptible;
+use crate::store::Stored;
 
-/// A finished file.
-#[derive(Debug, Deserialize, Serialize)]
+/// A finished file in the user's folder.
+#[derive(Debug, Serialize)]
 pub(crate) struct Output {
-    kind: OutputKind,
-    /// Absolute in reports; a bare name in the cache's records.
-    path: PathBuf,
-    size: u64,
-    sha256: Digest,
+    pub(crate) kind: OutputKind,
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// In bytes.
+    pub(crate) size: u64,
+    pub(crate) sha256: Digest,
 }
 
 impl Output {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether the file is in `dir` as it was made.
-    pub(crate) fn is_at(&self, dir: &Path) -> bool {
-        let path = dir.join(self.name());
-        let size_is_right = fs::metadata(&path).is_ok_and(|meta| meta.len() == self.size);
-        size_is_right && digest::of_file(&path).is_ok_and(|(sha256, _)| sha256 == self.sha256)
-    }
-
-    pub(crate) fn in_dir(self, dir: &Path) -> Output {
-        let path = dir.join(self.name());
-        Output { path: path.canonicalize().unwrap_or(path), ..self }
-    }
-
-    fn name(&self) -> &Path {
-        self.path.file_name().map_or(Path::new(""), Path::new)
+    /// Whether the file is there as it was made.
+    pub(crate) fn is_there(&self) -> bool {
+        let size_is_right = fs::metadata(&self.path).is_ok_and(|meta| meta.len() == self.size);
+        size_is_right && digest::of_file(&self.path).is_ok_and(|(sha256, _)| sha256 == self.sha256)
     }
 
     pub(crate) fn summary(&self) -> String {
-        let kind = match self.kind {
-            OutputKind::Ova => "OVA",
-            OutputKind::Raw => "raw",
-            OutputKind::Vmdk => "VMDK",
-            OutputKind::Vhd => "VHD",
-            OutputKind::VhdFixed => "fixed VHD",
-            OutputKind::Qcow2 => "qcow2",
-        };
-        format!("{kind}, {:.1} MB", self.size as f64 / 1e6)
+        format!("{}, {:.1} MB", self.kind.name(), self.size as f64 / 1e6)
     }
 }
 
@@ -76,47 +56,43 @@ pub(crate) struct Source<'a> {
     pub(crate) signer: Option<&'a ova::Signer>,
 }
 
-/// Makes every output of an image into `dir`.
-pub(crate) fn write(source: &Source<'_>, dir: &Path, step: &Running<'_>) -> Result<Vec<Output>> {
-    fs::create_dir_all(dir).with_context(|| format!("Cannot make {}", dir.display()))?;
-    let dir = dir.canonicalize()?;
-    let definition = &source.image.definition;
-    let make = |kind: &OutputKind| match (kind.disk_format(), &definition.ova) {
-        (Some(format), _) => write_disk(source, *kind, format, &dir, step),
-        (None, Some(ova)) => write_ova(source, ova, &dir, step),
-        (None, None) => bail!("`ova` is missing in the image definition, which was checked for it"),
-    };
-    definition.outputs.iter().map(make).collect()
-}
-
-impl Source<'_> {
-    /// `NAME-VERSION-SIGNATURE`, then `ending`.
-    fn file_name(&self, ending: &str) -> String {
-        let name = &self.image.definition.name;
-        format!("{name}-{}-{}{ending}", env!("CARGO_PKG_VERSION"), &self.signature[..12])
-    }
-}
-
-fn write_disk(
+/// Makes an output into the folder of an image in the store.
+pub(crate) fn write(
     source: &Source<'_>,
     kind: OutputKind,
-    format: Format,
+    signed_by: Option<Digest>,
     dir: &Path,
     step: &Running<'_>,
-) -> Result<Output> {
-    let file_name = source.file_name(format.ending());
-    let path = dir.join(&file_name);
+) -> Result<Stored> {
+    let mut file = file_name(&source.image.definition.name, source.signature, kind);
+    if let Some(signer) = &signed_by {
+        file = format!("{}-{file}", &signer[..12]);
+    }
+    let path = dir.join(&file);
+    let (sha256, size) = match (kind.disk_format(), &source.image.definition.ova) {
+        (Some(format), _) => write_disk(source, format, &path, step)?,
+        (None, Some(ova)) => write_ova(source, ova, &path, step)?,
+        (None, None) => bail!("`ova` is missing in the image definition, which was checked for it"),
+    };
+    Ok(Stored { kind, file, size, sha256, signed_by })
+}
+
+/// What an output is called: `NAME-VERSION-SIGNATURE` with the ending of its kind.
+pub(crate) fn file_name(image: &str, signature: &str, kind: OutputKind) -> String {
+    format!("{image}-{}-{}{}", env!("CARGO_PKG_VERSION"), &signature[..12], kind.ending())
+}
+
+fn write_disk(source: &Source<'_>, format: Format, path: &Path, step: &Running<'_>) -> Result<(Digest, u64)> {
     let (disk, allocated) = open_disk(source)?;
-    let file = new_file(&path, true)?;
+    let file = new_file(path, true)?;
     convert::write(format, source.disk, &disk, &digest::id(source.content, "disk"), &file, &mut |read| {
         step.progress(read, allocated);
     })
     .with_context(|| format!("Cannot write {}", path.display()))?;
-    let (sha256, size) = digest::of_file(file.path())?;
+    let written = digest::of_file(file.path())?;
     file.as_file().sync_all()?;
-    file.persist(&path).with_context(|| format!("Cannot write {}", path.display()))?;
-    link(dir, &format!("{}{}", source.image.definition.name, format.ending()), &file_name)?;
-    Ok(Output { kind, path, size, sha256 })
+    file.persist(path).with_context(|| format!("Cannot write {}", path.display()))?;
+    Ok(written)
 }
 
 /// The disk, and how much of it is allocated, in bytes.
@@ -127,11 +103,9 @@ fn open_disk(source: &Source<'_>) -> Result<(vmdk::Raw, u64)> {
 }
 
 /// One pass: the disk is compressed into the archive, whose head is filled in when its size and digest are known.
-fn write_ova(source: &Source<'_>, ova: &Ova, dir: &Path, step: &Running<'_>) -> Result<Output> {
+fn write_ova(source: &Source<'_>, ova: &Ova, path: &Path, step: &Running<'_>) -> Result<(Digest, u64)> {
     let name = &source.image.definition.name;
     let disk_name = format!("{name}-disk1.vmdk");
-    let file_name = source.file_name(".ova");
-    let path = dir.join(&file_name);
     let populated = Cell::new(0);
     let content = ova::Content::new(&disk_name, |out| {
         populated.set(write_vmdk(source, &disk_name, out, step)?.populated);
@@ -139,7 +113,7 @@ fn write_ova(source: &Source<'_>, ova: &Ova, dir: &Path, step: &Running<'_>) -> 
     });
     let document =
         |size, populated| Ok(descriptor(source, ova, &disk_name, size, populated).to_xml()?.into_bytes());
-    let mut file = new_file(&path, true)?;
+    let mut file = new_file(path, true)?;
     let written = ova::write_seekable(
         file.as_file_mut(),
         name,
@@ -156,10 +130,9 @@ fn write_ova(source: &Source<'_>, ova: &Ova, dir: &Path, step: &Running<'_>) -> 
     verify(file.path(), step)?;
     file.as_file().sync_all()?;
     check_interrupted()?;
-    file.persist(&path).with_context(|| format!("Cannot write {}", path.display()))?;
-    link(dir, &format!("{name}.ova"), &file_name)?;
+    file.persist(path).with_context(|| format!("Cannot write {}", path.display()))?;
     debug_assert_eq!(size, written.size, "the archive is as long as was written");
-    Ok(Output { kind: OutputKind::Ova, path, size, sha256 })
+    Ok((sha256, size))
 }
 
 /// What we make must import the first time.
@@ -265,10 +238,12 @@ fn property(property: &Property) -> ovf::Property {
 }
 
 /// A name without a version, for scripts and people. A file of that name that is no link is the user's, and stays.
-fn link(dir: &Path, name: &str, target: &str) -> Result<()> {
+pub(crate) fn link(dir: &Path, name: &str, target: &Path) -> Result<()> {
     let path = dir.join(name);
+    let target = Path::new(target.file_name().context("an output has a name")?);
     match fs::symlink_metadata(&path) {
         Ok(meta) if !meta.is_symlink() => return Ok(()),
+        Ok(_) if fs::read_link(&path)? == target => return Ok(()),
         Ok(_) => fs::remove_file(&path)?,
         Err(_) => {}
     }

@@ -126,7 +126,7 @@ fn completion_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = gatewright(home.path()).args(["completion", shell]).output().unwrap();
         assert!(
-            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("refresh"),
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("upgrade"),
             "{shell}"
         );
     }
@@ -297,4 +297,52 @@ fn what_is_no_ova() {
     }
     std::fs::remove_file(home.join("small.vmdk")).unwrap();
     insta::assert_snapshot!("pack_without_the_disk", run(home, &["ova", "pack", "small.ovf"]));
+}
+
+#[test]
+fn help_of_locks_packs_and_images() {
+    for command in [&["lock"][..], &["signature"], &["pack"], &["pack", "show"], &["image", "gc"]] {
+        insta::assert_snapshot!(command.join("_"), anywhere(&[command, &["--help"]].concat()));
+    }
+}
+
+const OS: (&str, &str, &str) = (
+    "os-1.0.0",
+    r#"{"name":"os","version":"1.0.0","layer":"os"}"#,
+    "pack: {archive: {suite: s, components: [main], architecture: amd64, keyring: k}}\nkubeadmconfig:\n  preKubeadmCommands: [one]\n",
+);
+
+#[test]
+fn values_of_an_image() {
+    let values = "pack: {content: {images: []}}\nansibleRoles:\n  r: {place: '{{ .spectro.var.Region | default \"eu\" }}', level: 1}\nkubeadmconfig:\n  preKubeadmCommands: [two]\n";
+    let definition = DEFINITION.replace(
+        "packs: [os-1.0.0]",
+        "packs:\n  - pack: k-2.1.x\n    values: {ansibleRoles: {r: {level: 2}}}\n  - os-1.0.0",
+    );
+    let pack = |version: &str| format!(r#"{{"name":"k","version":"{version}","layer":"k8s"}}"#);
+    let (old, new) = (pack("2.1.9"), pack("2.1.10"));
+    let dir = project(&definition, &[OS, ("k-2.1.9", &old, values), ("k-2.1.10", &new, values)]);
+    insta::assert_snapshot!(run(dir.path(), &["pack", "show", "images/a.yaml", "--var", "Region=us"]));
+}
+
+#[test]
+fn packs_that_do_not_go_together() {
+    let needs = r#"{"name":"a","version":"1.0.0","layer":"addon","constraints":{"dependencies":[
+        {"packName":"os","layer":"os","type":"required","minVersion":"2.0"},
+        {"packName":"cni","layer":"cni","type":"required"}]}}"#;
+    let definition = DEFINITION.replace("[os-1.0.0]", "[os-1.0.0, a-1.0.0]");
+    let dir = project(&definition, &[OS, ("a-1.0.0", needs, "")]);
+    insta::assert_snapshot!(run(dir.path(), &["build", "images/a.yaml"]));
+}
+
+#[test]
+fn a_signature_needs_a_lock() {
+    let dir = project(DEFINITION, &[OS]);
+    std::fs::write(dir.path().join("packs/os-1.0.0/k"), "keys").unwrap();
+    insta::assert_snapshot!(run(dir.path(), &["signature", "images/a.yaml"]));
+}
+
+#[test]
+fn an_empty_store() {
+    insta::assert_snapshot!(anywhere(&["image", "show", "abc"]));
 }

@@ -51,13 +51,25 @@ pub struct Tree {
 }
 
 impl Image {
-    /// The build that `GATEWRIGHT_BUILD_JSON` names.
+    /// The build that `GATEWRIGHT_BUILD_JSON` names: the installer.
     ///
     /// # Errors
     /// When there is none or it cannot be read.
     pub fn from_environment() -> Result<Image> {
-        let Some(path) = std::env::var_os("GATEWRIGHT_BUILD_JSON").map(PathBuf::from) else {
-            bail!("GATEWRIGHT_BUILD_JSON does not name a build result (`make test` sets it)");
+        Image::named_by("GATEWRIGHT_BUILD_JSON")
+    }
+
+    /// The build that `GATEWRIGHT_NODE_JSON` names: the Kubernetes node.
+    ///
+    /// # Errors
+    /// When there is none or it cannot be read.
+    pub fn node() -> Result<Image> {
+        Image::named_by("GATEWRIGHT_NODE_JSON")
+    }
+
+    fn named_by(variable: &str) -> Result<Image> {
+        let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
+            bail!("{variable} does not name a build result (`make test` sets it)");
         };
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let build = serde_json::from_str(&text)

@@ -17,6 +17,10 @@
 //! | [`bench`] | boot to SSH, for `make bench` |
 //! | [`host`] | a container with the daemon in it, and what is asked of it |
 //! | [`vcenter`] | a vCenter to import into, and the clients that import |
+//! | [`project`] | a copy of the project, to build from |
+//! | [`oci_layout`] | container images to put there |
+//! | [`registry`] | a container registry to push to, and the clients that read it |
+//! | [`kubernetes`] | a Kubernetes node in a container |
 //! | [`cases`] | many cases of one test, several at a time |
 
 pub mod bench;
@@ -26,10 +30,14 @@ pub mod fabric;
 pub mod figures;
 pub mod host;
 pub mod image;
+pub mod kubernetes;
+pub mod oci_layout;
 pub mod ovfenv;
 pub mod prerequisites;
 pub mod process;
+pub mod project;
 pub mod qemu;
+pub mod registry;
 pub mod run;
 pub mod seed;
 pub mod ssh;

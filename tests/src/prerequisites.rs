@@ -61,6 +61,25 @@ pub fn image(test: &str, host: Host) -> Option<Image> {
     needed(test, check(host).map_err(anyhow::Error::msg).and_then(|()| Image::from_environment()))
 }
 
+/// Fails where programs are missing, each given with its Debian package.
+///
+/// # Errors
+/// It says which.
+pub fn programs(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing = missing(wanted.iter());
+    anyhow::ensure!(missing.is_empty(), "programs are missing: {}", missing.join(", "));
+    Ok(())
+}
+
+/// The Kubernetes node, if `test` can boot it. `None`: said so, and the test returns.
+///
+/// # Panics
+/// With `GATEWRIGHT_REQUIRE_ALL=1`, when it cannot run.
+#[must_use]
+pub fn node(test: &str, host: Host) -> Option<Image> {
+    needed(test, check(host).map_err(anyhow::Error::msg).and_then(|()| Image::node()))
+}
+
 /// What `test` cannot do without, if it is there. `None`: said so, and the test returns.
 ///
 /// # Panics
@@ -85,12 +104,7 @@ fn check(host: Host) -> Result<(), String> {
         Host::Container => CONTAINER,
         Host::Machine => MACHINE,
     };
-    let missing: Vec<String> = FABRIC
-        .iter()
-        .chain(programs)
-        .filter(|(program, _)| find(program).is_none())
-        .map(|(program, package)| format!("{program} (package {package})"))
-        .collect();
+    let missing = missing(FABRIC.iter().chain(programs));
     if !missing.is_empty() {
         return Err(format!("programs are missing: {}", missing.join(", ")));
     }
@@ -103,6 +117,13 @@ fn check(host: Host) -> Result<(), String> {
         crate::qemu::check_version().map_err(|error| format!("{error:#}"))?;
     }
     Ok(())
+}
+
+fn missing<'a>(wanted: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Vec<String> {
+    wanted
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(program, package)| format!("{program} (package {package})"))
+        .collect()
 }
 
 fn find(program: &str) -> Option<PathBuf> {

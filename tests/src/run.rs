@@ -1,6 +1,6 @@
 //! One run of a test program: its names, its scratch folder, its share of the machine.
 //!
-//! Everything a run makes outside its folder carries the run's prefix, `gw` and its process number. A run that is killed
+//! Everything a run makes outside its folder carries the run's prefix, `gw`, its process number and a letter. A run that is killed
 //! cannot tidy up; the next one does: a run's folder whose lock can be taken belongs to nobody.
 
 use std::fs::{self, File};
@@ -59,7 +59,10 @@ impl Run {
         gate.lock()?;
         sweep(&runs)?;
 
-        let prefix = format!("gw{}", std::process::id());
+        // Not the name of the run before: that may still be removing its folder, in a thread whose test has ended.
+        static GENERATION: AtomicU32 = AtomicU32::new(0);
+        let letter = b'a' + (GENERATION.fetch_add(1, Ordering::Relaxed) % 26) as u8;
+        let prefix = format!("gw{}{}", std::process::id(), char::from(letter));
         let folder = runs.join(&prefix);
         fs::create_dir_all(&folder)?;
         let own_tmpfs = statfs(&folder)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
@@ -73,7 +76,7 @@ impl Run {
         Ok(Run { folder, prefix, counter: AtomicU32::new(0), own_tmpfs, _lock: lock })
     }
 
-    /// A name that no other thing of any run has, as in `gw4711-disk3`.
+    /// A name that no other thing of any run has, as in `gw4711a-disk3`.
     #[must_use]
     pub fn name(&self, kind: &str) -> String {
         format!("{}-{kind}{}", self.prefix, self.counter.fetch_add(1, Ordering::Relaxed))

@@ -287,7 +287,7 @@ impl Vcenter {
             "certificate": self.access.certificate, "ova": ova, "name": name, "provisioning": "thin",
             "networks": networks, "properties": properties,
         });
-        let mut child = Command::new(python_with_pyvmomi()?)
+        let mut child = Command::new(python("pyvmomi", &pyvmomi_folder().join("requirements.txt"))?)
             .arg(pyvmomi_folder().join("import_ova.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -395,12 +395,11 @@ fn pyvmomi_folder() -> PathBuf {
     folder_of("vcenter").join("pyvmomi")
 }
 
-/// Python in a virtual environment with what `requirements.txt` pins, and nothing else.
-fn python_with_pyvmomi() -> Result<PathBuf> {
-    let (folder, _lock) = locked("python", "pyvmomi")?;
+/// Python in a virtual environment called `name`, with what `requirements` pins, and nothing else.
+pub(crate) fn python(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let (folder, _lock) = locked("python", name)?;
     let python = folder.join("bin/python");
-    let requirements = pyvmomi_folder().join("requirements.txt");
-    let wanted = fs::read(&requirements)?;
+    let wanted = fs::read(requirements)?;
     let stamp = folder.join("requirements.txt");
     if fs::read(&stamp).is_ok_and(|made| made == wanted) {
         return Ok(python);
@@ -410,7 +409,7 @@ fn python_with_pyvmomi() -> Result<PathBuf> {
         Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .args(["--require-hashes", "--only-binary", ":all:", "-r"])
-            .arg(&requirements),
+            .arg(requirements),
     )?;
     fs::write(stamp, wanted)?;
     Ok(python)

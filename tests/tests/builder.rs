@@ -6,102 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gatewright_tests::figures::{Timed, say};
+use gatewright_tests::figures::Timed;
 use gatewright_tests::prerequisites::{self, Host, needed};
 use gatewright_tests::process::{self, kill_hard};
+use gatewright_tests::project::{Project, names, result, running, stderr};
 use gatewright_tests::run::Run;
 use gatewright_tests::vcenter;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-/// A copy of the project, to change; with the layers that were built.
-struct Project {
-    dir: PathBuf,
-    program: PathBuf,
-    cache: PathBuf,
-    _run: std::sync::Arc<Run>,
-    /// A build has the cache for itself, and two cores.
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Project {
-    fn new(test: &'static str) -> Option<Project> {
-        static TURN: Mutex<()> = Mutex::new(());
-        let image = prerequisites::image(test, Host::Fabric)?;
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = Run::current().unwrap();
-        let dir = run.folder(test).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for folder in ["packs", "images"] {
-            process::output(Command::new("cp").arg("-r").arg(root.join(folder)).arg(&dir)).unwrap();
-        }
-        let daemon = "target/x86_64-unknown-linux-musl/release/gatewright-firstboot";
-        fs::create_dir_all(dir.join(daemon).parent().unwrap()).unwrap();
-        fs::copy(root.join(daemon), dir.join(daemon)).unwrap();
-        let tree = image.tree_archive();
-        let cache = tree.parent().unwrap().parent().unwrap().to_path_buf();
-        Some(Project { dir, program: root.join("target/release/gatewright"), cache, _run: run, _turn: turn })
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .current_dir(&self.dir)
-            .args(["build", "images/installer.yaml", "--json", "--progress", "plain", "--out-dir", "out"])
-            .arg("--cache-dir")
-            .arg(&self.cache)
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Replaces the roles by one with these tasks.
-    fn set_tasks(&self, tasks: &str) {
-        fs::write(self.dir.join("packs/debian-13.0.0/machine/tasks/main.yml"), "[]").unwrap();
-        fs::write(self.dir.join("packs/firstboot-0.1.0/firstboot/tasks/main.yml"), tasks).unwrap();
-    }
-
-    /// Asserts that a build which failed left nothing.
-    fn assert_clean(&self) {
-        assert_eq!(names(&self.cache.join("tmp")), Vec::<String>::new(), "temporary folders");
-        assert_eq!(names(&self.dir.join("out")), Vec::<String>::new(), "outputs");
-        assert_eq!(running("sandbox-"), Vec::<u32>::new(), "processes");
-    }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Processes with `part` in their command line.
-fn running(part: &str) -> Vec<u32> {
-    let own = std::process::id();
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != own)
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(part))
-        })
-        .collect()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn result(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[test]
 fn a_failing_role_ends_with_its_log() {
@@ -170,10 +86,12 @@ fn a_dead_mirror_is_named() {
     let _timed = Timed::new("a_dead_mirror_is_named");
     let Some(project) = Project::new("a_dead_mirror_is_named") else { return };
     let cache = project.dir.join("cache");
+    fs::remove_file(project.dir.join("images/gatewright.lock")).unwrap();
     // The discard port: nobody listens there.
     let output = Command::new(&project.program)
         .current_dir(&project.dir)
-        .args(["build", "images/installer.yaml", "--out-dir", "out", "--mirror", "http://127.0.0.1:9/debian"])
+        .args(["build", "images/installer.yaml", "--locked=false", "--out-dir", "out"])
+        .args(["--mirror", "http://127.0.0.1:9/debian"])
         .arg("--cache-dir")
         .arg(&cache)
         .output()
@@ -309,67 +227,6 @@ fn a_build_is_signed() {
     ]))
     .unwrap();
     assert_eq!(verify(&["--trust", "other.pem"]).status.code(), Some(1), "a stranger's signature");
-}
-
-/// From the package cache alone, by an ordinary user who has no other rights than subordinate ids.
-#[test]
-fn an_ordinary_user_makes_the_same_bytes() {
-    let _timed = Timed::new("an_ordinary_user_makes_the_same_bytes");
-    let Some(project) = Project::new("an_ordinary_user_makes_the_same_bytes") else { return };
-    let root = result(&project.command().output().unwrap());
-    const ID: u32 = 54321;
-    let home = project.dir.join("home");
-    let cache = home.join("cache");
-    fs::create_dir_all(&cache).unwrap();
-    for part in ["indexes-v1", "packages-v1"] {
-        process::output(Command::new("cp").arg("-r").arg(project.cache.join(part)).arg(&cache)).unwrap();
-    }
-    process::output(Command::new("chown").args(["-R", &format!("{ID}:{ID}")]).arg(&home)).unwrap();
-    chown(&project.dir, Some(ID), Some(ID)).unwrap();
-    // The program and the way to the project may be in a folder of root's.
-    let program = home.join("gatewright");
-    fs::copy(&project.program, &program).unwrap();
-    // A user of this mount namespace only: the machine's own files stay as they are.
-    let etc = project.dir.join("etc");
-    fs::create_dir(&etc).unwrap();
-    let with_line = |name: &str, line: &str| {
-        let text = fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
-        fs::write(etc.join(name), format!("{text}{line}\n")).unwrap();
-    };
-    with_line("passwd", &format!("gwtest:x:{ID}:{ID}::{}:/bin/sh", home.display()));
-    with_line("group", &format!("gwtest:x:{ID}:"));
-    with_line("subuid", "gwtest:700000:65536");
-    with_line("subgid", "gwtest:700000:65536");
-    let script = format!(
-        "for f in passwd group subuid subgid; do [ -e /etc/$f ] || : > /etc/$f; mount --bind {}/$f /etc/$f; done; \
-         exec setpriv --reuid={ID} --regid={ID} --clear-groups --inh-caps=-all -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME={} \
-         {} build images/installer.yaml --json --cache-dir {} --out-dir {}/out",
-        etc.display(),
-        home.display(),
-        program.display(),
-        cache.display(),
-        home.display(),
-    );
-    // Every folder above must let the user through.
-    let mut above = project.dir.as_path();
-    while let Some(parent) = above.parent() {
-        if fs::metadata(parent)
-            .is_ok_and(|meta| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o001 == 0)
-        {
-            process::output(Command::new("chmod").arg("o+x").arg(parent)).unwrap();
-        }
-        above = parent;
-    }
-    let output = Command::new("unshare")
-        .current_dir(&project.dir)
-        .args(["--mount", "sh", "-c", &script])
-        .output()
-        .unwrap();
-    let user = result(&output);
-    say(&format!("a cold build by an ordinary user: {} s", user["seconds"]));
-    assert_eq!(user["layers"]["tools"]["cached"], false);
-    assert_eq!(user["layers"]["roles"]["sha256"], root["layers"]["roles"]["sha256"]);
-    assert_eq!(user["outputs"][0]["sha256"], root["outputs"][0]["sha256"]);
 }
 
 #[test]

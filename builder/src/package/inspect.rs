@@ -115,6 +115,17 @@ enum Signature {
     },
 }
 
+impl Summary {
+    /// The signature of an image of ours: the end of its product's full version.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        let versions = self.systems.iter().flat_map(|system| &system.products);
+        versions
+            .filter_map(|product| product.full_version.as_deref()?.rsplit_once('+'))
+            .map(|(_, tag)| tag)
+            .find(|tag| tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+}
+
 pub(crate) fn inspect(path: &Path) -> Result<Summary> {
     let archive = open(path)?;
     let named = |extension: &str| {

@@ -3,7 +3,7 @@
 mod boot_loader;
 mod checks;
 pub(crate) mod commands;
-mod inspect;
+pub(crate) mod inspect;
 mod verify;
 
 #[cfg(test)]

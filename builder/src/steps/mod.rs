@@ -1,7 +1,7 @@
 //! The steps of a build, as they run inside the [sandbox](crate::sandbox): as root, PID 1, the whole host visible,
 //! every mount private. What they run prints to stderr, which is the step's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -15,14 +15,24 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
+use crate::lock::Package;
 use crate::pack::Archive;
 use crate::seal;
+
+mod apt;
+
+pub(crate) use apt::{Download, escape, source_lines, versions};
 
 /// One piece of work for the sandbox. All paths are absolute, on the host.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Step {
-    /// Fetches the package indexes of an archive into `out`: `lists/` and `sources.list`.
-    Index { archive: Archive, keyring: PathBuf, mirrors: Vec<String>, out: PathBuf },
+    /// Fetches the package indexes of an archive into `out`: `lists/` and `sources.list`; without `fetch` only the latter,
+    /// which needs no network.
+    Index { archive: Archive, keyring: PathBuf, mirrors: Vec<String>, fetch: bool, out: PathBuf },
+    /// Finds what each of `wanted` comes to, with all that it depends on; prefers the versions of `pins`.
+    Resolve { archive: Archive, index: PathBuf, wanted: Vec<Vec<String>>, pins: Vec<Package>, work: PathBuf },
+    /// Fetches files. One that does not come is no error, but in the outcome.
+    Fetch { files: Vec<Download>, work: PathBuf },
     /// Makes the tree of tools with the host's mmdebstrap, and the archive `out` of it.
     Tools { spec: Box<TreeSpec>, place: PathBuf, out: PathBuf },
     /// Makes the tree of packages in the folder `tree`, and the archive `out` of it.
@@ -63,15 +73,15 @@ fn mount_memory(place: &Path) -> Result<()> {
 /// What a package tree is made of.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct TreeSpec {
-    pub(crate) archive: Archive,
-    pub(crate) keyring: PathBuf,
-    /// What [`Step::Index`] made.
-    pub(crate) index: PathBuf,
-    /// The folder of downloaded packages; what is missing is fetched into it.
+    /// Debian's name of it, as in `amd64`.
+    pub(crate) architecture: String,
+    pub(crate) suite: String,
+    /// A folder with nothing but the packages, under apt's names for them.
     pub(crate) packages_dir: PathBuf,
-    /// mmdebstrap's name for the set of packages that is in without being named.
-    pub(crate) variant: String,
+    /// All of them by name; the tree has these and no others.
     pub(crate) packages: Vec<String>,
+    /// Those that are there only because others need them; apt may remove them when those are gone.
+    pub(crate) automatic: Vec<String>,
     pub(crate) exclude: Vec<String>,
     pub(crate) include: Vec<String>,
     /// Folders to lay over the tree before packages are configured.
@@ -83,6 +93,8 @@ pub(crate) struct TreeSpec {
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct RolesSpec {
     pub(crate) plays: Vec<Play>,
+    /// The merged values of all packs; a JSON object.
+    pub(crate) values: serde_json::Value,
     /// Host files that roles find below `{{ artifacts }}`, by name.
     pub(crate) artifacts: BTreeMap<String, PathBuf>,
     /// The content of `/etc/gatewright-release`.
@@ -105,6 +117,10 @@ pub(crate) struct Play {
 pub(crate) struct Outcome {
     /// Packages that [`Step::Tools`] or [`Step::Packages`] installed.
     pub(crate) packages: usize,
+    /// What [`Step::Resolve`] found for each of its `wanted`.
+    pub(crate) resolved: Vec<Vec<Package>>,
+    /// Why [`Step::Fetch`] did not get a file, by its place in the list.
+    pub(crate) missing: BTreeMap<usize, String>,
 }
 
 impl Step {
@@ -112,6 +128,8 @@ impl Step {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Step::Index { .. } => "index",
+            Step::Resolve { .. } => "resolve",
+            Step::Fetch { .. } => "fetch",
             Step::Tools { .. } => "tools",
             Step::Packages { .. } => "packages",
             Step::Roles { .. } => "roles",
@@ -120,15 +138,24 @@ impl Step {
         }
     }
 
-    /// Only what fetches packages sees a network: a role that downloads would not give the same image twice.
+    /// Only what fetches sees a network: a role that downloads would not give the same image twice.
     pub(crate) fn needs_network(&self) -> bool {
-        matches!(self, Step::Index { .. } | Step::Tools { .. } | Step::Packages { .. })
+        matches!(self, Step::Index { fetch: true, .. } | Step::Fetch { .. })
     }
 
     /// Does it.
     pub(crate) fn run(&self) -> Result<Outcome> {
         match self {
-            Step::Index { archive, keyring, mirrors, out } => index(archive, keyring, mirrors, out)?,
+            Step::Index { archive, keyring, mirrors, fetch, out } => {
+                apt::index(archive, keyring, mirrors, *fetch, out)?;
+            }
+            Step::Resolve { archive, index, wanted, pins, work } => {
+                let resolved = apt::resolve(archive, index, wanted, pins, work)?;
+                return Ok(Outcome { resolved, ..Outcome::default() });
+            }
+            Step::Fetch { files, work } => {
+                return Ok(Outcome { missing: apt::fetch(files, work)?, ..Outcome::default() });
+            }
             Step::Tools { spec, place, out } => {
                 mount_memory(place)?;
                 let outcome = make_tree(spec, None, place)?;
@@ -160,77 +187,22 @@ impl Step {
     }
 }
 
-/// A dead mirror is an error within a minute and a half, not after apt's ten.
-const APT_OPTIONS: [&str; 4] = [
-    r#"Acquire::Retries "1""#,
-    r#"Acquire::http::Timeout "20""#,
-    r#"Acquire::https::Timeout "20""#,
-    r#"Acquire::Languages "none""#,
-];
-
-fn mmdebstrap(tools: Option<&Path>, archive: &Archive, keyring: &Path) -> Command {
-    let mut command = tools.map_or_else(|| host("mmdebstrap"), |tools| inside(tools, "mmdebstrap"));
-    command
-        .args(["--mode=root", "--format=directory"])
-        .arg(format!("--architectures={}", archive.architecture))
-        .arg(format!("--components={}", archive.components.join(",")))
-        // Root of a user namespace may not mount sysfs; so root does not either, and both see the same.
-        .arg("--skip=chroot/mount/sys")
-        .arg(format!("--keyring={}", keyring.display()));
-    for option in APT_OPTIONS {
-        command.arg(format!("--aptopt={option}"));
-    }
-    command
-}
-
-fn index(archive: &Archive, keyring: &Path, mirrors: &[String], out: &Path) -> Result<()> {
-    let tree = out.join("tree");
-    run(mmdebstrap(None, archive, keyring)
-        // No packages, and what was fetched stays: a tree that is nothing but indexes.
-        .args(["--variant=custom", "--skip=cleanup"])
-        .arg(&archive.suite)
-        .arg(&tree)
-        .args(mirrors))?;
-    fs::rename(tree.join("var/lib/apt/lists"), out.join("lists"))?;
-    fs::rename(tree.join("etc/apt/sources.list"), out.join("sources.list"))?;
-    for name in ["auxfiles", "partial"] {
-        fs::remove_dir_all(out.join("lists").join(name))?;
-    }
-    fs::remove_file(out.join("lists/lock"))?;
-    fs::remove_dir_all(&tree)?;
-    // Whoever runs the next build may read it.
-    for entry in fs::read_dir(out.join("lists"))? {
-        let path = entry?.path();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
-        std::os::unix::fs::chown(&path, Some(0), Some(0))?;
-    }
-    Ok(())
-}
-
 /// Where a build's folders are mounted in the tree of tools.
-const KEYRING: &str = "/mnt/keyring.gpg";
-const INDEX: &str = "/mnt/index";
 const PACKAGES: &str = "/mnt/packages";
 const TREE: &str = "/mnt/tree";
 const OUT: &str = "/mnt/out";
 
 /// Makes the tree with the mmdebstrap of `tools`, or else the host's.
 fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outcome> {
+    apt::write_repository(&spec.packages_dir, &spec.suite, &spec.architecture)?;
     // The same names inside and outside, so that one command line serves both.
-    let mut keyring = spec.keyring.clone();
-    let mut index = spec.index.clone();
     let mut packages = spec.packages_dir.clone();
     let mut target = tree.to_path_buf();
     let mut base_files = spec.base_files.clone();
     if let Some(tools) = tools {
-        for file in ["/etc/resolv.conf", "/etc/hosts"] {
-            fs::copy(file, tools.join(&file[1..])).with_context(|| format!("Cannot copy {file}"))?;
-        }
-        fs::copy(&keyring, tools.join(&KEYRING[1..]))?;
-        bind(&index, tools, INDEX)?;
         bind(&packages, tools, PACKAGES)?;
         bind(tree, tools, TREE)?;
-        (keyring, index, packages, target) = (KEYRING.into(), INDEX.into(), PACKAGES.into(), TREE.into());
+        (packages, target) = (PACKAGES.into(), TREE.into());
         for (n, folder) in base_files.iter_mut().enumerate() {
             let name = format!("/mnt/base-{n}");
             bind(folder, tools, &name)?;
@@ -238,19 +210,24 @@ fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outco
         }
     }
 
-    let mut command = mmdebstrap(tools, &spec.archive, &keyring);
+    let mut command = apt::mmdebstrap(tools, &spec.architecture);
     command
         .env("SOURCE_DATE_EPOCH", spec.epoch.to_string())
-        .arg(format!("--variant={}", spec.variant))
+        .arg("--variant=minbase")
         .arg(format!("--include={}", spec.packages.join(",")))
-        // The index is the one that we have, the packages stay in our folder.
-        .args(["--skip=update", "--skip=download/empty", "--skip=essential/unlink"])
+        // Packages are in apt's own folder already, and stay there.
+        .args(["--skip=download/empty", "--skip=essential/unlink"])
         .arg(format!(
-            "--setup-hook=mkdir -p \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt/archives && cp {0}/lists/* \"$1\"/var/lib/apt/lists/ && mount --bind {1} \"$1\"/var/cache/apt/archives",
-            quote(&index),
+            "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && mount --bind {} \"$1\"/var/cache/apt/archives",
             quote(&packages),
         ))
         .arg("--customize-hook=umount \"$1\"/var/cache/apt/archives");
+    if !spec.automatic.is_empty() {
+        command.arg(format!(
+            "--customize-hook=chroot \"$1\" apt-mark auto {} >/dev/null",
+            spec.automatic.join(" ")
+        ));
+    }
     for pattern in &spec.exclude {
         command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }
@@ -260,14 +237,9 @@ fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outco
     for folder in &base_files {
         command.arg(format!("--essential-hook=cp -r --preserve=mode {}/. \"$1\"/", quote(folder)));
     }
-    run(command.arg(&spec.archive.suite).arg(&target).arg(index.join("sources.list")))?;
-    // apt's own leftovers in our folder; other owners' files would be in the user's way.
-    for name in ["lock", "partial"] {
-        remove(&[spec.packages_dir.join(name)])?;
-    }
-    for entry in fs::read_dir(&spec.packages_dir)? {
-        std::os::unix::fs::chown(entry?.path(), Some(0), Some(0))?;
-    }
+    // Trusted, for every package's digest is the lock's.
+    let source = format!("deb [trusted=yes] copy://{} {} main", apt::escape(&packages), spec.suite);
+    run(command.arg(&spec.suite).arg(&target).arg(source))?;
     // Root's mmdebstrap makes device nodes and a user's cannot; whoever boots the tree mounts its own.
     for dir in ["dev", "run", "tmp"] {
         for entry in fs::read_dir(tree.join(dir))? {
@@ -278,7 +250,14 @@ fn make_tree(spec: &TreeSpec, tools: Option<&Path>, tree: &Path) -> Result<Outco
     remove(&[tree.join("etc/dpkg/dpkg.cfg.d/99mmdebstrap"), tree.join("etc/apt/apt.conf.d/99mmdebstrap")])?;
     let status =
         fs::read_to_string(tree.join("var/lib/dpkg/status")).context("The tree has no package database")?;
-    Ok(Outcome { packages: status.lines().filter(|line| line.starts_with("Package: ")).count() })
+    let installed: BTreeSet<&str> =
+        status.lines().filter_map(|line| line.strip_prefix("Package: ")).collect();
+    let locked: BTreeSet<&str> = spec.packages.iter().map(String::as_str).collect();
+    if installed != locked {
+        let odd: Vec<_> = installed.symmetric_difference(&locked).copied().collect();
+        bail!("The tree has not exactly the packages of the lock: {}", odd.join(", "));
+    }
+    Ok(Outcome { packages: installed.len(), ..Outcome::default() })
 }
 
 /// Writes `tree`, without what is mounted in it, as a reproducible archive.
@@ -320,6 +299,8 @@ fn unpack(archive: &Path, tree: &Path) -> Result<()> {
 
 /// Where roles find what they are given, in the tree; all of it is a mount that vanishes.
 const RUN: &str = "/run/gatewright";
+/// The merged values of all packs.
+const VALUES: &str = "/run/gatewright/values.json";
 
 fn roles(spec: &RolesSpec, tools: &Path, tree: &Path) -> Result<()> {
     prepare(tree)?;
@@ -329,8 +310,9 @@ fn roles(spec: &RolesSpec, tools: &Path, tree: &Path) -> Result<()> {
     }
     bind(tools, tree, &format!("{RUN}/tools"))?;
     for (name, file) in &spec.artifacts {
-        fs::copy(file, run_dir.join("artifacts").join(name))
-            .with_context(|| format!("Cannot copy {}", file.display()))?;
+        let place = run_dir.join("artifacts").join(name);
+        fs::create_dir_all(place.parent().context("an artifact is in a folder")?)?;
+        fs::copy(file, place).with_context(|| format!("Cannot copy {}", file.display()))?;
     }
 
     // Python of the tools tree with the libraries of the tools tree, whatever the tree is: it may have no Python, and
@@ -357,13 +339,20 @@ fn roles(spec: &RolesSpec, tools: &Path, tree: &Path) -> Result<()> {
     for (n, play) in spec.plays.iter().enumerate() {
         let pack = format!("{RUN}/packs/{n}");
         bind(&play.pack, tree, &pack)?;
+        let mut vars = play.vars.as_object().cloned().unwrap_or_default();
+        // By way of a file: what is looked up is never taken for a template, and values are full of `{{ }}` of others.
+        vars.insert(
+            "values".into(),
+            format!("{{{{ lookup('ansible.builtin.file', '{VALUES}') | from_json }}}}").into(),
+        );
         plays.push(serde_json::json!({
             "name": format!("{} of {}", play.role, play.pack.file_name().unwrap_or_default().display()),
             "hosts": "localhost", "gather_facts": false,
-            "vars": play.vars,
+            "vars": vars,
             "roles": [format!("{pack}/{}", play.role)],
         }));
     }
+    fs::write(run_dir.join("values.json"), serde_json::to_vec(&spec.values)?)?;
     // JSON is YAML.
     fs::write(run_dir.join("playbook.yml"), serde_json::to_string_pretty(&plays)?)?;
 
@@ -495,15 +484,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// [`run`], with something on its standard input.
 pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<()> {
     let name = name_of(command);
-    let mut shown = String::from("+");
-    for word in std::iter::once(command.get_program()).chain(command.get_args()) {
-        let _infallible = write!(shown, " {}", quote(Path::new(word)));
-    }
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "{shown}")?;
+    log(command)?;
     let mut child = command
         .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(stderr)
+        .stdout(std::io::stderr())
         .spawn()
         .with_context(|| format!("Cannot run `{name}`"))?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -514,6 +498,43 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<()> 
         bail!("`{name}` ended with {status}");
     }
     Ok(())
+}
+
+/// Runs a command to its end and returns what it printed; its errors go to the log.
+fn output(command: &mut Command) -> Result<String> {
+    let name = name_of(command);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("Cannot run `{name}`"))?;
+    if !output.status.success() {
+        log(command)?;
+        bail!("`{name}` ended with {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command that may fail, and returns its errors. What it prints goes to the log as it comes.
+fn errors_of(command: &mut Command) -> Result<String> {
+    let name = name_of(command);
+    log(command)?;
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .output()
+        .with_context(|| format!("Cannot run `{name}`"))?;
+    std::io::stderr().write_all(&output.stderr)?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Writes a command as one would type it.
+fn log(command: &Command) -> Result<()> {
+    let mut shown = String::from("+");
+    for word in std::iter::once(command.get_program()).chain(command.get_args()) {
+        let _infallible = write!(shown, " {}", quote(Path::new(word)));
+    }
+    Ok(writeln!(std::io::stderr(), "{shown}")?)
 }
 
 /// The program that a command is about: not `chroot`, and not the Python that runs a script.
