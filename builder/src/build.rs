@@ -123,6 +123,12 @@ pub(crate) fn build(options: &Options, printer: &Printer) -> Result<Report> {
         printer.note(&format!("{} was brought up to date", crate::lock::Lock::path(&image.dir).display()));
     }
     let lock = locked.lock;
+    if let Some(base) = &lock.request.base {
+        return Err(Failure::user(
+            format!("An image cannot be built from a base image yet: {base}"),
+            "use a pack with packages in place of `imageId`",
+        ));
+    }
     let inputs = signature::inputs(&image, &lock)?;
     let signature = signature::of(&inputs)?;
     let keys = Keys::new(&image, &lock, &signature)?;

@@ -147,39 +147,50 @@ pub(crate) fn artifact(
     {
         return Ok(sha256.to_string());
     }
+    let source = &artifact.source;
+    file(
+        workshop,
+        &format!("`{name}` of the source `{source}`"),
+        workshop.settings.sources.locate(source, &artifact.path)?,
+        expected,
+        &format!("name another place with `--source {source}=URL-OR-FOLDER`"),
+    )
+}
+
+/// Gets a base image into the cache: a URL, or a path relative to `dir`. Returns its SHA-256.
+pub(crate) fn base(workshop: &Workshop<'_>, id: &str, dir: &Path) -> Result<Digest> {
+    let location = if id.contains("://") { Location::Url(id.into()) } else { Location::File(dir.join(id)) };
+    let hint = "`imageId` is a URL or a file; what is in a vCenter has no content that could be locked";
+    file(workshop, "the base image", location, None, hint)
+}
+
+/// Gets a file into the cache. `what` it is, and `hint` at where it might be, are for errors.
+fn file(
+    workshop: &Workshop<'_>,
+    what: &str,
+    location: Location,
+    expected: Option<&str>,
+    hint: &str,
+) -> Result<Digest> {
     let step = workshop.printer.step("fetch", "Artifacts");
-    let (got, from) = match workshop.settings.sources.locate(&artifact.source, &artifact.path)? {
+    let (got, from) = match location {
         Location::File(path) => {
             let copy = workshop.path("artifact");
-            fs::copy(&path, &copy).map_err(|e| {
-                Failure::user(
-                    format!(
-                        "Cannot read `{name}` of the source `{}`: {}: {e}",
-                        artifact.source,
-                        path.display()
-                    ),
-                    "check the folder that `sources` or `--source` names",
-                )
-            })?;
+            fs::copy(&path, &copy)
+                .map_err(|e| Failure::user(format!("Cannot read {what}: {}: {e}", path.display()), hint))?;
             (copy, path.display().to_string())
         }
+        Location::Url(url) if workshop.settings.offline => {
+            return Err(Failure::user(
+                format!("The cache lacks {what}, {url}, and `--offline` allows nothing to be fetched"),
+                "build once with a network, or name a folder with `--source`",
+            ));
+        }
         Location::Url(url) => {
-            if workshop.settings.offline {
-                return Err(Failure::user(
-                    format!(
-                        "The cache lacks `{name}` of the source `{}`, and `--offline` allows nothing to be fetched",
-                        artifact.source
-                    ),
-                    "build once with a network, or name a folder with `--source`",
-                ));
-            }
             let (got, lost) =
                 download(workshop, vec![(vec![url.clone()], expected.map(String::from))], &step)?;
             if let Some(reason) = lost.get(&0) {
-                return Err(Failure::user(
-                    format!("The source `{}` does not give `{name}`: {url}: {reason}", artifact.source),
-                    format!("name another place with `--source {}=URL-OR-FOLDER`", artifact.source),
-                ));
+                return Err(Failure::user(format!("Cannot fetch {what}: {url}: {reason}"), hint));
             }
             (got[0].clone(), url)
         }
@@ -189,15 +200,13 @@ pub(crate) fn artifact(
         && expected != sha256
     {
         return Err(Failure::user(
-            format!(
-                "`{name}` is not what it must be: {from} has the SHA-256 {sha256}, expected is {expected}"
-            ),
+            format!("{from} has the SHA-256 {sha256}; {what} must have {expected}"),
             "the source has another version of the file, or somebody changed it",
         ));
     }
     let to = place(workshop, &sha256);
     fs::rename(&got, &to).with_context(|| format!("Cannot move {} to {}", got.display(), to.display()))?;
-    step.finish(State::Done, &format!("{name}, {:.1} MB", size as f64 / 1e6));
+    step.finish(State::Done, &format!("{what}, {:.1} MB", size as f64 / 1e6));
     Ok(sha256)
 }
 

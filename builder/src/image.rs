@@ -336,6 +336,7 @@ impl Image {
                 tools: TOOLS.iter().map(ToString::to_string).collect(),
                 packages: values().flat_map(|values| values.packages.clone()).collect(),
             },
+            base: self.packs.iter().find_map(|pack| pack.definition.annotations.image_id.clone()),
             artifacts,
             container_images: values()
                 .flat_map(|values| values.content.images.iter().map(|image| image.image.clone()))

@@ -10,6 +10,7 @@
 //!     epoch: …      # SOURCE_DATE_EPOCH of everything in the image
 //!     tools: […]    # packages of the tools tree, then of the image: name, version, architecture, suite, path, size, sha256
 //!     packages: […]
+//!     base: SHA-256                # of the base image, where a pack has one
 //!     artifacts: {NAME: SHA-256}
 //!     containerImages: {REFERENCE: DIGEST, or null where it could not be reached and is not preloaded}
 //! ```
@@ -54,6 +55,9 @@ pub(crate) struct ImageLock {
     pub(crate) tools: Vec<Package>,
     /// Sorted by name.
     pub(crate) packages: Vec<Package>,
+    /// SHA-256 of the base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<Digest>,
     /// SHA-256 by name.
     #[serde(default)]
     pub(crate) artifacts: BTreeMap<String, Digest>,
@@ -67,6 +71,9 @@ pub(crate) struct ImageLock {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Request {
     pub(crate) system: SystemRequest,
+    /// `imageId` of a pack: the URL or the path of a base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<String>,
     #[serde(default)]
     pub(crate) artifacts: BTreeMap<String, Artifact>,
     #[serde(default)]
@@ -222,7 +229,7 @@ impl ImageLock {
                 return Err(format!("`{}` is no SHA-256", package.sha256));
             }
         }
-        match self.artifacts.values().find(|digest| !sha256(digest)) {
+        match self.artifacts.values().chain(&self.base).find(|digest| !sha256(digest)) {
             Some(digest) => Err(format!("`{digest}` is no SHA-256")),
             None => Ok(()),
         }
@@ -256,6 +263,7 @@ mod tests {
                     tools: BTreeSet::new(),
                     packages: ["apt".to_string()].into(),
                 },
+                base: None,
                 artifacts: BTreeMap::new(),
                 container_images: BTreeSet::new(),
                 packs: BTreeMap::new(),
@@ -263,6 +271,7 @@ mod tests {
             epoch: 7,
             tools: vec![],
             packages: vec![package("apt", "1:3.0")],
+            base: None,
             artifacts: BTreeMap::new(),
             container_images: [("registry.example/pause:3".to_string(), None)].into(),
         };

@@ -49,7 +49,8 @@ pub(crate) fn image(image: &Image, policy: Policy, settings: &Settings, printer:
         let mut file = Lock::read(&image.dir)?;
         let old = file.images.remove(name);
         let origin = Origin { archive: image.archive(), keyring: &image.keyring()? };
-        let lock = resolve::image(workshop, request, origin, old.as_ref(), policy == Policy::Upgrade)?;
+        let lock =
+            resolve::image(workshop, request, origin, &image.dir, old.as_ref(), policy == Policy::Upgrade)?;
         file.images.insert(name.clone(), lock.clone());
         file.write(&image.dir)?;
         let changes = match &old {

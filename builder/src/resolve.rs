@@ -1,6 +1,7 @@
 //! What an image asks for -> what it comes to: a lock. What is asked for as before keeps what it came to before.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -13,11 +14,12 @@ use crate::steps::Step;
 use crate::workshop::Workshop;
 
 /// Locks an image. `old` is what it came to the last time; its versions stay as far as the archive has them, unless
-/// `upgrade` asks for the newest of everything.
+/// `upgrade` asks for the newest of everything. Paths are relative to `dir`.
 pub(crate) fn image(
     workshop: &Workshop<'_>,
     request: Request,
     origin: Origin<'_>,
+    dir: &Path,
     old: Option<&ImageLock>,
     upgrade: bool,
 ) -> Result<ImageLock> {
@@ -25,6 +27,13 @@ pub(crate) fn image(
     let (epoch, tools, packages) = match kept {
         Some(old) => (old.epoch, old.tools.clone(), old.packages.clone()),
         None => system(workshop, &request, origin, old.filter(|_| !upgrade), upgrade)?,
+    };
+    let base = match &request.base {
+        None => None,
+        Some(id) => match old.filter(|old| !upgrade && old.request.base.as_ref() == Some(id)) {
+            Some(old) => old.base.clone(),
+            None => Some(fetch::base(workshop, id, dir)?),
+        },
     };
     let mut artifacts = BTreeMap::new();
     for (name, artifact) in &request.artifacts {
@@ -47,7 +56,7 @@ pub(crate) fn image(
         };
         container_images.insert(reference.clone(), digest);
     }
-    Ok(ImageLock { request, epoch, tools, packages, artifacts, container_images })
+    Ok(ImageLock { request, epoch, tools, packages, base, artifacts, container_images })
 }
 
 fn system(

@@ -54,6 +54,7 @@ pub(crate) fn inputs(image: &Image, lock: &ImageLock) -> Result<Value> {
         },
         "packs": packs,
         "values": image.values,
+        "base": lock.base,
         "epoch": lock.epoch,
         "tools": packages(&lock.tools),
         "packages": packages(&lock.packages),
@@ -245,6 +246,7 @@ mod tests {
             epoch: 7,
             tools: Vec::new(),
             packages: vec![package],
+            base: None,
             artifacts: BTreeMap::new(),
             container_images: BTreeMap::new(),
         };

@@ -488,3 +488,50 @@ fn a_new_pack_brings_artifacts_and_images() {
     assert_eq!(again["outputs"][0]["sha256"], built["outputs"][0]["sha256"]);
     fs::remove_file(tree).unwrap();
 }
+
+/// A base image is locked by what is in it, whatever it is called. Nothing is built from it yet, and that is said.
+#[test]
+fn a_base_image_is_locked_by_its_content() {
+    let test = "a_base_image_is_locked_by_its_content";
+    let _timed = Timed::new(test);
+    let Some(project) = Project::new(test) else { return };
+    let json = project.dir.join("packs/debian-13.0.0/pack.json");
+    let text = fs::read_to_string(&json).unwrap();
+    fs::write(
+        &json,
+        text.replace("\"annotations\": {", "\"annotations\": {\n    \"imageId\": \"base.ova\","),
+    )
+    .unwrap();
+    // A cache of its own: what is newest now is not for the other tests.
+    let gatewright = |arguments: &[&str]| {
+        process::output(
+            Command::new(&project.program)
+                .current_dir(&project.dir)
+                .args(arguments)
+                .args(["--cache-dir", "cache"]),
+        )
+        .unwrap()
+    };
+    let locked = |content: &str| {
+        fs::write(project.dir.join("images/base.ova"), content).unwrap();
+        let digest =
+            process::output(Command::new("sha256sum").arg(project.dir.join("images/base.ova"))).unwrap();
+        gatewright(&["lock", "images/installer.yaml", "--upgrade"]);
+        assert!(lock(&project).contains(&format!("    base: {}\n", &digest[..64])), "{content}");
+        gatewright(&["signature", "images/installer.yaml"])
+    };
+    let first = locked("one");
+    assert_ne!(locked("two"), first);
+    assert_eq!(locked("one"), first);
+    let output = project.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("cannot be built from a base image yet: base.ova"),
+        "{}",
+        stderr(&output)
+    );
+    fs::remove_file(project.dir.join("images/base.ova")).unwrap();
+    fs::remove_file(project.dir.join("images/gatewright.lock")).unwrap();
+    let output = project.command().output().unwrap();
+    assert!(stderr(&output).contains("Cannot read the base image: "), "{}", stderr(&output));
+}
