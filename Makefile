@@ -26,7 +26,7 @@ ova: $(RESULT) ## Build the gateway installer OVA into dist/
 # Always asked: the builder knows best what has not changed.
 .PHONY: $(RESULT)
 $(RESULT): packages build
-	@$(GW) lock images/installer.yaml --progress $(PROGRESS) --quiet
+	@$(GW) lock images/installer.yaml --progress $(PROGRESS)
 	@$(GW) build images/installer.yaml --progress $(PROGRESS) --json > $(RESULT).new
 	@mv $(RESULT).new $(RESULT)
 
@@ -35,7 +35,7 @@ node: $(NODE) ## Build the Kubernetes node's OVA, with programs built from sourc
 .PHONY: $(NODE)
 $(NODE): packages test-packages build
 	@scripts/kubernetes/build target/kubernetes
-	@$(GW) lock images/node.yaml $(SOURCES) --progress $(PROGRESS) --quiet
+	@$(GW) lock images/node.yaml $(SOURCES) --progress $(PROGRESS)
 	@$(GW) build images/node.yaml $(SOURCES) --progress $(PROGRESS) --json > $(NODE).new
 	@mv $(NODE).new $(NODE)
 

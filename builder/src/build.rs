@@ -151,6 +151,7 @@ pub(crate) fn build(options: &Options, printer: &Printer) -> Result<Report> {
             let mut delivered = job.deliver()?;
             if delivered.is_none()
                 && !options.stores.local.has(&signature)
+                && !settings.offline
                 && let Some(remote) = &options.stores.remote
                 && remote.pull_if_there(&options.stores.local, &signature, printer)?
             {

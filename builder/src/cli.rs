@@ -231,7 +231,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub(crate) locked: Option<bool>,
     /// Give the image to the registry that `--store` names, too
-    #[arg(long)]
+    #[arg(long, conflicts_with = "offline")]
     pub(crate) push: bool,
     #[command(flatten)]
     pub(crate) sources: SourceArgs,

@@ -117,6 +117,15 @@ impl Server {
         self.folder.join("certificate.pem")
     }
 
+    /// What it said of its requests.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let log = self.folder.join("log");
+        fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
+    }
+
     /// Ends it; its files stay as long as this value.
     pub fn stop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {

@@ -309,7 +309,16 @@ fn a_registry_is_a_store() {
         .unwrap();
     assert_eq!(pulled.status.code(), Some(1), "{}", stderr(&pulled));
     assert!(!there.join("images-v1").join(signature).exists());
-    assert!(names(&there.join("images-v1/tmp")).is_empty());
+    let left: Vec<_> =
+        names(&there.join("images-v1")).into_iter().filter(|name| name.starts_with("pull-")).collect();
+    assert_eq!(left, Vec::<String>::new());
+
+    // Nothing is asked where nothing may be.
+    let log = server.log().unwrap();
+    let offline = fetched(&["--offline"]);
+    assert_eq!(offline.status.code(), Some(1), "{}", stderr(&offline));
+    assert!(stderr(&offline).contains("The cache lacks "), "{}", stderr(&offline));
+    assert_eq!(server.log().unwrap(), log, "the registry was asked");
 }
 
 #[test]

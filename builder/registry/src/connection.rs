@@ -51,6 +51,8 @@ pub struct Options {
     /// Credentials, in Docker's form. Otherwise those of `REGISTRY_AUTH_FILE`, or of `docker login` (`DOCKER_CONFIG`,
     /// `~/.docker`) and `podman login`.
     pub auth_file: Option<PathBuf>,
+    /// Nothing is asked: what no cache has ends with [`Error::Unreachable`].
+    pub offline: bool,
     /// Asked ten times a second; `true` ends what is under way with [`Error::Cancelled`].
     pub cancelled: Option<fn() -> bool>,
 }
@@ -68,6 +70,7 @@ pub struct Registry {
 struct Session {
     client: Client,
     auth: RegistryAuth,
+    offline: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -177,7 +180,7 @@ impl Registry {
         let client =
             Client::try_from(config).map_err(|error| Error::from_client(error, host, host, false))?;
         self.runtime.block_on(client.store_auth_if_needed(resolved(host), &auth));
-        Ok(Arc::new(Session { client, auth }))
+        Ok(Arc::new(Session { client, auth, offline: self.options.offline }))
     }
 
     fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -224,6 +227,12 @@ impl Connection {
         size: u64,
         request: impl Future<Output = Result<T, OciDistributionError>>,
     ) -> Result<T, Error> {
+        if self.session.offline {
+            return Err(Error::Unreachable {
+                host: self.at.host.clone(),
+                why: "nothing may be asked".into(),
+            });
+        }
         let known = self.session.auth != RegistryAuth::Anonymous;
         let limit = ANSWER + Duration::from_secs(size / SLOWEST);
         match tokio::time::timeout(limit, request).await {
@@ -291,6 +300,17 @@ mod tests {
             let mirrors = BTreeMap::from([("registry.k8s.io".to_owned(), wrong.to_owned())]);
             assert!(Registry::new(Options { mirrors, ..Options::default() }).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn offline_nothing_is_asked() {
+        // Somebody would answer.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let at: Reference = format!("{}/a:1", listener.local_addr().unwrap()).parse().unwrap();
+        let registry = Registry::new(Options { offline: true, ..Options::default() }).unwrap();
+        assert!(matches!(registry.resolve(&at), Err(Error::Unreachable { .. })));
+        assert!(listener.accept().is_err(), "nobody came");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'a> Finder<'a> {
         let place = name.trim_start_matches("oci://");
         let pinned =
             self.pinned.iter().find(|from| from.rsplit_once('@').is_some_and(|(tag, _)| tag == place));
-        let registry = || containers::registry(&self.settings.sources);
+        let registry = || containers::registry(&self.settings.sources, self.settings.offline);
         let from = match pinned {
             Some(from) => from.clone(),
             None if self.settings.offline => {

@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::{Record, Store};
 use crate::cache::Cache;
 
+/// Longer manifests are none, in bytes: as registries have it.
+const MAX_MANIFEST: u64 = 4 << 20;
+
 /// What was removed, or would be.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Removed {
@@ -34,7 +37,12 @@ pub(crate) fn collect(store: &Store, cache: &Cache, keep: usize, dry_run: bool) 
 
     let layers: BTreeSet<&str> = kept.iter().flat_map(|record| &record.layers).map(String::as_str).collect();
     let files: BTreeSet<&str> = kept.iter().flat_map(|record| files_of(&record.inputs)).collect();
-    for (folder, in_use) in [("trees-v1", &layers), ("files-v1", &files)] {
+    let mut blobs = BTreeSet::new();
+    for digest in kept.iter().flat_map(|record| images_of(&record.inputs)) {
+        add_blobs(&cache.path("blobs-v1/sha256"), digest, &mut blobs);
+    }
+    let blobs = blobs.iter().map(String::as_str).collect();
+    for (folder, in_use) in [("trees-v1", &layers), ("files-v1", &files), ("blobs-v1/sha256", &blobs)] {
         for path in entries(&cache.path(folder))? {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             if !in_use.contains(&*stem) {
@@ -70,6 +78,28 @@ fn files_of(inputs: &Value) -> Vec<&str> {
     packages.chain(artifacts).collect()
 }
 
+/// The digests of container images that an image was made of.
+fn images_of(inputs: &Value) -> impl Iterator<Item = &str> {
+    inputs["containerImages"].as_object().into_iter().flatten().filter_map(|(_, digest)| digest.as_str())
+}
+
+/// The blob of a digest, and all that it names if it is an index or a manifest.
+fn add_blobs(dir: &Path, digest: &str, blobs: &mut BTreeSet<String>) {
+    let hex = digest.trim_start_matches("sha256:");
+    let path = dir.join(hex);
+    // A layer is no JSON, and mostly longer.
+    let is_short = fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_MANIFEST);
+    if !blobs.insert(hex.to_string()) || !is_short {
+        return;
+    }
+    let text = fs::read(&path).unwrap_or_default();
+    let Ok(manifest) = serde_json::from_slice::<Value>(&text) else { return };
+    let parts = ["manifests", "layers"].iter().filter_map(|list| manifest[list].as_array()).flatten();
+    for digest in parts.chain([&manifest["config"]]).filter_map(|part| part["digest"].as_str()) {
+        add_blobs(dir, digest, blobs);
+    }
+}
+
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     match fs::read_dir(dir) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -101,7 +131,7 @@ mod tests {
         let mut signatures = Vec::new();
         for (n, name) in ["a", "a", "b"].iter().enumerate() {
             let file = n.to_string();
-            let inputs = json!({"packages": [{"name": "p", "sha256": file}], "artifacts": {"x": "shared"}});
+            let inputs = json!({"packages": [{"name": "p", "sha256": file}], "artifacts": {"x": "shared"}, "containerImages": {"i": "sha256:index", "j": null}});
             let mut record = Record::new(name, &crate::signature::of(&inputs).unwrap(), inputs);
             record.built = jiff::Timestamp::from_second(n as i64).unwrap();
             record.layers.push(format!("layer{n}"));
@@ -112,13 +142,28 @@ mod tests {
             signatures.push(record.signature);
         }
         fs::write(cache.path("files-v1/shared"), "x").unwrap();
+        let blobs = cache.path("blobs-v1/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        for (name, text) in [
+            ("index", r#"{"manifests": [{"digest": "sha256:manifest"}, {"digest": "sha256:elsewhere"}]}"#),
+            (
+                "manifest",
+                r#"{"config": {"digest": "sha256:config"}, "layers": [{"digest": "sha256:layer"}]}"#,
+            ),
+            ("config", "{}"),
+            ("layer", "no JSON"),
+            ("other", "{}"),
+        ] {
+            fs::write(blobs.join(name), text).unwrap();
+        }
         store.set_aside(&signatures[2]).unwrap();
         let would = collect(&store, &cache, 1, true).unwrap();
         let removed = collect(&store, &cache, 1, false).unwrap();
         assert_eq!(would.files, removed.files);
         assert_eq!(removed.images, [signatures[0].clone()]);
-        // Of the oldest, and of the image that was set aside.
-        assert_eq!(removed.files, 4);
+        // Of the oldest, and of the image that was set aside; and a blob that no image names.
+        assert_eq!(removed.files, 5);
+        assert_eq!(entries(&blobs).unwrap().len(), 4);
         let left = store.list().unwrap();
         assert_eq!(left.len(), 1);
         assert!(cache.path("files-v1/1").exists() && cache.path("files-v1/shared").exists());

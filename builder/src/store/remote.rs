@@ -1,6 +1,7 @@
 //! A store in an OCI registry: an artefact for each image, tagged with its signature.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context, Result};
 use registry::{Artifact, Config, Content, Error, Layer, Limits, Reference, Registry};
@@ -47,7 +48,7 @@ impl Remote {
                 "leave the tag out: images are tagged with their signatures",
             ));
         }
-        Ok(Remote { registry: crate::containers::registry(sources)?, repository })
+        Ok(Remote { registry: crate::containers::registry(sources, false)?, repository })
     }
 
     /// Pulls an image into `store`.
@@ -81,19 +82,17 @@ impl Remote {
     fn fetch(&self, store: &Store, signature: &str, printer: &Printer) -> Result<Option<Record>> {
         let at = self.repository.with_tag(signature).map_err(failure)?;
         let step = printer.step("pull", "Image");
-        let dir = store.root.join("tmp").join(signature);
-        fs::create_dir_all(&dir).with_context(|| format!("Cannot make {}", dir.display()))?;
-        let pulled = match self.registry.pull_artifact(&at, &dir, LIMITS) {
+        // In the store, so that it can be moved to its place; gone with its value where something is wrong with it.
+        fs::create_dir_all(&store.root).with_context(|| format!("Cannot make {}", store.root.display()))?;
+        let mode = fs::Permissions::from_mode(0o777);
+        let dir = tempfile::Builder::new().prefix("pull-").permissions(mode).tempdir_in(&store.root)?;
+        let pulled = match self.registry.pull_artifact(&at, dir.path(), LIMITS) {
             Ok(pulled) => pulled,
             Err(Error::NotFound { .. }) => {
-                fs::remove_dir_all(&dir)?;
                 step.finish(State::Done, "not in the registry");
                 return Ok(None);
             }
-            Err(error) => {
-                fs::remove_dir_all(&dir)?;
-                return Err(failure(error));
-            }
+            Err(error) => return Err(failure(error)),
         };
         let record: Record = serde_json::from_slice(&pulled.config)
             .with_context(|| format!("{at} is no image of ours: its record cannot be read"))?;
@@ -113,7 +112,8 @@ impl Remote {
         } else if place.exists() {
             fs::remove_dir_all(&place)?; // of a build that was killed
         }
-        fs::rename(&dir, &place).with_context(|| format!("Cannot move {} into the store", dir.display()))?;
+        fs::rename(dir.keep(), &place)
+            .with_context(|| format!("Cannot move an image to {}", place.display()))?;
         store.put(&record)?;
         step.finish(State::Done, &format!("{:.1} MB", record.size() as f64 / 1e6));
         Ok(Some(record))
