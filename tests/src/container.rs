@@ -251,7 +251,7 @@ impl Container {
             Ok(process::children(process.id())
                 .into_iter()
                 .flat_map(process::children)
-                .find(|pid| is_pid_1(*pid)))
+                .find(|pid| is_pid_1(*pid) && is_systemd(*pid)))
         })?;
         *leader = Some(pid);
         Ok(pid)
@@ -472,6 +472,11 @@ fn is_pid_1(pid: u32) -> bool {
         .map_or(1, |own| own.split_whitespace().count());
     let numbers: Vec<&str> = numbers.split_whitespace().collect();
     numbers.len() == depth + 2 && numbers.last() == Some(&"1")
+}
+
+/// Whether `nspawn` is done with it: executing systemd is its last step, after joining the network namespace.
+fn is_systemd(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("systemd"))
 }
 
 /// Whether this machine has the one hierarchy of version 2. On version 1 systemd has to be told to make do.
