@@ -15,7 +15,7 @@ PROGRESS ?= auto
 # Our binary goes into the image: where this checkout and cargo's cache are must not.
 REMAP    := --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
-.PHONY: help ova node build test soak bench lint packages test-packages rust clean
+.PHONY: help ova node build test soak bench lint packages node-packages test-packages rust clean
 
 help: ## Show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -33,7 +33,7 @@ $(RESULT): packages build
 node: $(NODE) ## Build the Kubernetes node's OVA, with programs built from source
 
 .PHONY: $(NODE)
-$(NODE): packages test-packages build
+$(NODE): packages node-packages build
 	@scripts/kubernetes/build target/kubernetes
 	@$(GW) lock images/node.yaml $(SOURCES) --progress $(PROGRESS)
 	@$(GW) build images/node.yaml $(SOURCES) --progress $(PROGRESS) --json > $(NODE).new
@@ -60,6 +60,9 @@ lint: rust ## Check format, lints, licences
 
 packages: ## Install what building needs of this host, or name it
 	@scripts/host-packages build
+
+node-packages: ## Install what building the node's programs needs, or name it
+	@scripts/host-packages node
 
 test-packages: ## Install what the tests need, or name it
 	@scripts/host-packages test

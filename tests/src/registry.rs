@@ -147,7 +147,11 @@ impl Drop for Server {
     }
 }
 
-fn certify(folder: &Path) -> Result<()> {
+/// A certificate for 127.0.0.1 that vouches for itself, in `certificate.pem`, and its key in `key.pem`.
+///
+/// # Errors
+/// When `openssl` fails.
+pub fn certify(folder: &Path) -> Result<()> {
     process::output(
         Command::new("openssl")
             .current_dir(folder)

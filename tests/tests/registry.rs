@@ -19,7 +19,7 @@ use gatewright_tests::figures::{Timed, record, say};
 use gatewright_tests::oci_layout::{describe, image, layout};
 use gatewright_tests::prerequisites::needed;
 use gatewright_tests::process;
-use gatewright_tests::registry::{Access, PASSWORD, Server, USER, check, oras, skopeo};
+use gatewright_tests::registry::{Access, PASSWORD, Server, USER, certify, check, oras, skopeo};
 use registry::{Artifact, Config, Content, Digest, Error, Layer, Limits, Options, Reference, Registry};
 use serde_json::{Value, json};
 
@@ -352,23 +352,10 @@ fn strangers_are_told_to_log_in() {
     assert_eq!(Digest::of(raw.unwrap().as_bytes()), digest);
 
     // A certificate that nobody vouches for.
-    let other = files.join("other.pem");
-    process::output(
-        Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-keyout",
-            ])
-            .args(["/dev/null", "-subj", "/CN=other", "-out"])
-            .arg(&other),
-    )
-    .unwrap();
+    let other = files.join("other");
+    fs::create_dir(&other).unwrap();
+    certify(&other).unwrap();
+    let other = other.join("certificate.pem");
     let strict = Registry::new(Options { ca: Some(other), ..Options::default() }).unwrap();
     let error = strict.resolve(&at).unwrap_err().to_string();
     assert!(error.contains("cannot be reached: invalid peer certificate"), "{error}");
