@@ -7,11 +7,13 @@ use std::io::{self, Read as _, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use link::Outcome;
 use nix::unistd::Uid;
 
 use crate::files::{Machine, run};
 use crate::properties;
 use crate::screen;
+use crate::session;
 use crate::settings::{self, Raw};
 use crate::status::{Overall, State, Status};
 use crate::store::Store;
@@ -89,6 +91,45 @@ pub(crate) fn set(machine: &Machine, pairs: &[String], wait: bool, out: &mut dyn
         return Ok(true);
     }
     if wait { follow(machine, |status| status.revision >= revision, out) } else { Ok(true) }
+}
+
+/// Looks at the way to the console with the values of now, as a machine that is not paired. Says whether all is well.
+pub(crate) fn preflight(machine: &Machine, json: bool, out: &mut dyn Write) -> Result<bool> {
+    need_root("preflight")?;
+    let values = {
+        let store = Store::open(machine)?;
+        let _lock = store.lock()?;
+        store.values(&mut Vec::new())?
+    };
+    let route = session::route(&settings::parse(&values.effective())).ok_or_else(|| {
+        mistake(
+            "The address of the console is not known",
+            "sudo gatewright-firstboot set console-endpoint=https://...",
+        )
+    })?;
+    // The daemon has the machine's own store.
+    let folder = tempfile::tempdir()?;
+    let store = link::Store::open(folder.path(), link::Bounds::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checks = runtime.block_on(link::preflight(&route, &store));
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
+    } else {
+        for check in &checks {
+            let word = match check.outcome {
+                Outcome::Ok => "ok",
+                Outcome::Warning => "warning",
+                Outcome::Failed => "FAILED",
+                Outcome::Skipped => "skipped",
+            };
+            let took = check.took.as_millis();
+            writeln!(out, "{word:<9}{:<17}{:>5} ms  {}", check.name, took, check.message)?;
+            if !check.hint.is_empty() {
+                writeln!(out, "{:<36}hint: {}", "", check.hint)?;
+            }
+        }
+    }
+    Ok(checks.iter().all(|check| check.outcome != Outcome::Failed))
 }
 
 /// Has failed steps tried again at once. Says whether the machine is configured then.
@@ -198,12 +239,12 @@ fn follow(machine: &Machine, is_mine: impl Fn(&Status) -> bool, out: &mut dyn Wr
                 }
             }
             if status.settled {
-                if status.state == Overall::Configured {
-                    writeln!(out, "This machine is configured.")?;
-                } else {
-                    write!(out, "\n{}", screen::render(status, usize::MAX))?;
+                match status.state {
+                    Overall::Configured => writeln!(out, "This machine is configured.")?,
+                    Overall::Paired => writeln!(out, "This machine is paired with its console.")?,
+                    _ => write!(out, "\n{}", screen::render(status, usize::MAX))?,
                 }
-                return Ok(status.state == Overall::Configured);
+                return Ok(matches!(status.state, Overall::Configured | Overall::Paired));
             }
         }
         if begun.elapsed() > PATIENCE {

@@ -3,15 +3,19 @@
 //!
 //! ```text
 //! OVF environment ──> values (kept) ──> settings, each checked ──> steps, journalled ──> status, screen
-//!        set KEY=VALUE ──┘
+//!        set KEY=VALUE ──┘                                              ^
+//!                          console <── pairing, link ── session ─────────┘
 //! ```
 
 mod control;
 mod daemon;
 mod files;
+mod gateway;
+mod metrics;
 mod properties;
+mod report;
 mod screen;
-mod secret;
+mod session;
 mod settings;
 mod source;
 mod status;
@@ -62,6 +66,12 @@ enum Command {
         /// Do not wait for the steps
         #[arg(long)]
         no_wait: bool,
+    },
+    /// Look at the way to the console, one line per check: DNS, route, proxy, TLS, clock, console version
+    Preflight {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Try again at once what failed
     Retry {
@@ -119,6 +129,7 @@ fn run(command: Command, out: &mut dyn Write) -> Result<bool> {
     match command {
         Command::Status { json } => control::status(&machine, json, out).map(|()| true),
         Command::Set { values, no_wait } => control::set(&machine, &values, !no_wait, out),
+        Command::Preflight { json } => control::preflight(&machine, json, out),
         Command::Retry { no_wait } => control::retry(&machine, !no_wait, out),
         Command::Run { screen } => daemon::serve(&machine, screen).map(|()| true),
     }

@@ -14,6 +14,8 @@ use crate::status::{Overall, State, Status};
 /// What every terminal has.
 const COLUMNS: usize = 80;
 const LINES: usize = 24;
+/// Where the line of a step has its detail.
+const DETAIL: usize = 40;
 /// Kernel messages may have been drawn over it.
 const REDRAW: Duration = Duration::from_secs(30);
 
@@ -77,6 +79,7 @@ pub(crate) fn render(status: &Status, limit: usize) -> String {
             Overall::NeedsInput => "waiting for you: a value is wrong",
             Overall::Retrying => "a step failed and is tried again",
             Overall::Configured => "this machine is configured",
+            Overall::Paired => "paired with the console",
         }
     ));
     head.push(String::new());
@@ -86,6 +89,7 @@ pub(crate) fn render(status: &Status, limit: usize) -> String {
         let (mark, word) = match step.state {
             State::Pending => (" ", "waits"),
             State::Running => (">", "under way"),
+            State::Waiting => (".", "waits"),
             State::Done => ("+", "done"),
             State::Invalid => ("!", "wrong value"),
             State::Failed => ("!", "failed"),
@@ -98,7 +102,14 @@ pub(crate) fn render(status: &Status, limit: usize) -> String {
 
     let mut advice = Vec::new();
     for step in &status.steps {
-        if let (State::Failed | State::Running, Some(message)) = (step.state, &step.message) {
+        if let (State::Failed | State::Running | State::Waiting, Some(message)) = (step.state, &step.message)
+        {
+            advice.extend(wrap(&format!("{}: {message}", step.name)));
+        }
+        // What does not fit into its line.
+        if let (State::Done, Some(message)) = (step.state, &step.message)
+            && message.chars().count() > COLUMNS - DETAIL
+        {
             advice.extend(wrap(&format!("{}: {message}", step.name)));
         }
         if step.state == State::Failed {
@@ -161,7 +172,7 @@ mod tests {
     use super::*;
     use crate::settings;
     use crate::status::{StepStatus, VERSION, overall};
-    use crate::steps::{InterfaceAddress, STEPS};
+    use crate::steps::{Apply, InterfaceAddress, STEPS};
 
     fn status(raw: &[(&str, &str)], change: impl Fn(&mut StepStatus)) -> Status {
         let raw = raw.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -177,7 +188,11 @@ mod tests {
                     .collect();
                 let mut status = StepStatus {
                     name: step.name,
-                    state: if problems.is_empty() { State::Done } else { State::Invalid },
+                    state: match step.apply {
+                        _ if !problems.is_empty() => State::Invalid,
+                        Apply::Machine(_) => State::Done,
+                        Apply::Console(_) => State::Waiting,
+                    },
                     since: "2026-01-02T03:04:05Z".parse().unwrap(),
                     attempts: 1,
                     message: None,

@@ -4,7 +4,7 @@
 //! parts of [`Settings`] stand for themselves.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::properties::{self, PROPERTIES};
-use crate::secret::Secret;
+use protocol::code::Code;
+use protocol::secret::Secret;
 
 /// Values as they were given, by key.
 pub(crate) type Raw = BTreeMap<String, String>;
@@ -23,7 +24,7 @@ pub(crate) type Raw = BTreeMap<String, String>;
 pub(crate) struct Settings {
     pub(crate) gateway_name: Option<String>,
     pub(crate) console_endpoint: Option<String>,
-    pub(crate) pairing_code: Option<Secret>,
+    pub(crate) pairing_code: Option<Code>,
     pub(crate) ssh_keys: Vec<String>,
     /// None is DHCP.
     pub(crate) address: Option<Static>,
@@ -187,9 +188,11 @@ impl<'a> Reader<'a> {
         }
         match self.get("pairing-code") {
             None => self.parsed.missing.push("pairing-code"),
-            Some(text) => match pairing_code(text) {
-                Err(why) => self.wrong("pairing-code", "the twelve digits that the console shows", why),
-                Ok(code) => self.parsed.settings.pairing_code = Some(Secret::new(code)),
+            Some(text) => match Code::parse(text) {
+                Err(why) => {
+                    self.wrong("pairing-code", "the twelve digits that the console shows", &why.to_string());
+                }
+                Ok(code) => self.parsed.settings.pairing_code = Some(code),
             },
         }
         if let Some(text) = self.get("ssh-public-key") {
@@ -422,7 +425,13 @@ fn is_no_proxy(text: &str) -> bool {
         return true;
     }
     let host = match text.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        Some((host, port)) if port.parse::<u16>().is_ok() => {
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+                return true;
+            }
+            host
+        }
         Some(_) => return false,
         None => text,
     };
@@ -459,46 +468,6 @@ fn endpoint(text: &str) -> Result<(String, Vec<String>), &'static str> {
         notes.push("The trailing slash of the console endpoint was taken off.".into());
     }
     Ok((url.origin().ascii_serialization(), notes))
-}
-
-/// Twelve digits, the last of which checks the others.
-fn pairing_code(text: &str) -> Result<String, &'static str> {
-    let code: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
-    if let Some(other) = code.chars().find(|c| !c.is_ascii_digit()) {
-        return Err(if other.is_alphabetic() {
-            "it has a letter"
-        } else {
-            "it has something that is no digit"
-        });
-    }
-    if code.len() != 12 {
-        return Err("it has not twelve digits");
-    }
-    if damm(&code) != 0 {
-        return Err("a digit is mistyped (the last one checks the others)");
-    }
-    Ok(code)
-}
-
-/// The check digit of Damm's code, which finds every wrong digit and every swap of neighbours; 0 over digits that end
-/// with theirs. H. M. Damm, "Total anti-symmetrische Quasigruppen", 2004: the quasigroup of order 10.
-fn damm(digits: &str) -> u8 {
-    const TABLE: [[u8; 10]; 10] = [
-        [0, 3, 1, 7, 5, 9, 8, 6, 4, 2],
-        [7, 0, 9, 2, 1, 5, 4, 8, 6, 3],
-        [4, 2, 0, 6, 8, 7, 1, 3, 5, 9],
-        [1, 7, 5, 0, 9, 8, 3, 4, 2, 6],
-        [6, 1, 2, 3, 0, 4, 5, 9, 7, 8],
-        [3, 6, 7, 4, 2, 0, 9, 5, 8, 1],
-        [5, 8, 6, 9, 7, 2, 0, 1, 3, 4],
-        [8, 9, 4, 5, 3, 6, 2, 0, 1, 7],
-        [9, 4, 3, 8, 6, 1, 7, 2, 0, 5],
-        [2, 5, 8, 1, 4, 3, 6, 7, 9, 0],
-    ];
-    digits
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .fold(0, |state, digit| TABLE[state as usize][(digit - b'0') as usize])
 }
 
 /// One key a line; a line break that became a space still parts two keys.

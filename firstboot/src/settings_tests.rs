@@ -82,6 +82,7 @@ const WRONG: &[(&[Pair], Pair, &str, &str)] = &[
     (&PROXY, ("https-proxy", "socks5://192.0.2.8:3128"), "https-proxy", "http://"),
     (&PROXY, ("http-proxy", "http://192.0.2.8:3128/path"), "http-proxy", "after the port"),
     (&PROXY, ("no-proxy", "http://a.example"), "no-proxy", "http://a.example"),
+    (&PROXY, ("no-proxy", "[192.0.2.7]:8443"), "no-proxy", "[192.0.2.7]:8443"),
     (&[], ("proxy-ca", "hello, world"), "proxy-ca", "neither"),
     (&[], ("proxy-ca", "aGVsbG8="), "proxy-ca", "no certificate"),
     (&[], ("proxy-ca", "-----BEGIN CERTIFICATE----- AAAA -----END CERTIFICATE-----"), "proxy-ca", "no X.509"),
@@ -169,8 +170,11 @@ fn right_values_in_every_form() {
         right(&[("console-endpoint", "https://192.0.2.7:8443")]).console_endpoint.unwrap(),
         "https://192.0.2.7:8443"
     );
-    for text in ["482177390515", "4821 7739 0515", "4821-7739-0515"] {
-        assert_eq!(right(&[("pairing-code", text)]).pairing_code.unwrap().expose(), "482177390515");
+    for text in
+        ["482177390515", "4821 7739 0515", "4821-7739-0515", "4821\n7739\t0515", "4821\u{a0}7739\u{a0}0515"]
+    {
+        let code = right(&[("pairing-code", text)]).pairing_code.unwrap().expose();
+        assert_eq!(code.expose(), "4821 7739 0515");
     }
     let two = format!("{KEY} with spaces {KEY}");
     assert_eq!(
@@ -203,14 +207,14 @@ fn right_values_in_every_form() {
     let proxy = right(&[
         ("http-proxy", "http://u:p%40ss@h.example:1/"),
         ("https-proxy", "https://h.example"),
-        ("no-proxy", "*,*.a.example .b 10.0.0.0/8,h:99"),
+        ("no-proxy", "*,*.a.example .b 10.0.0.0/8,h:99 [2001:db8::7]:8443"),
     ]);
     let proxy = proxy.proxy.unwrap();
     assert_eq!(
         (proxy.http.expose(), proxy.https.expose()),
         ("http://u:p%40ss@h.example:1", "https://h.example")
     );
-    assert_eq!(proxy.no_proxy, ["*", "*.a.example", ".b", "10.0.0.0/8", "h:99"]);
+    assert_eq!(proxy.no_proxy, ["*", "*.a.example", ".b", "10.0.0.0/8", "h:99", "[2001:db8::7]:8443"]);
     let der = right(&[("proxy-ca", CA)]).proxy_ca;
     for text in [
         CA.replace('\n', " "),
@@ -273,21 +277,5 @@ proptest! {
         let values = raw(&[(PROPERTIES[key].key, &value), ("ip-address", &other), ("ip-prefix", "24")]);
         let parsed = parse(&values);
         let _ = format!("{parsed:?}");
-    }
-
-    #[test]
-    fn the_check_digit_finds_every_slip(digits in prop::collection::vec(0_u8..10, 11), place in 0_usize..12, digit in 0_u8..10) {
-        let text: String = digits.iter().map(|d| char::from(b'0' + d)).collect();
-        let check = damm(&text);
-        let code = format!("{text}{check}");
-        prop_assert!(pairing_code(&code).is_ok());
-        let mut wrong = code.clone().into_bytes();
-        wrong[place] = b'0' + digit;
-        let wrong = String::from_utf8(wrong).unwrap();
-        prop_assert_eq!(pairing_code(&wrong).is_ok(), wrong == code);
-        let mut swapped = code.clone().into_bytes();
-        swapped.swap(place.min(10), place.min(10) + 1);
-        let swapped = String::from_utf8(swapped).unwrap();
-        prop_assert_eq!(pairing_code(&swapped).is_ok(), swapped == code);
     }
 }

@@ -47,8 +47,10 @@ pub(crate) enum Overall {
     NeedsInput,
     /// A step failed and is tried again by itself.
     Retrying,
-    /// All done.
+    /// All that can be done without pairing.
     Configured,
+    /// Paired with the console.
+    Paired,
 }
 
 /// One step.
@@ -72,6 +74,8 @@ pub(crate) enum State {
     Pending,
     /// Under way, or waiting for the machine.
     Running,
+    /// It waits for a person elsewhere, or for a step before it.
+    Waiting,
     /// Done.
     Done,
     /// A value is wrong.
@@ -104,6 +108,8 @@ pub(crate) fn overall(steps: &[StepStatus]) -> Overall {
         Overall::NeedsInput
     } else if any(State::Failed) {
         Overall::Retrying
+    } else if steps.iter().any(|step| step.name == Name::Pair && step.state == State::Done) {
+        Overall::Paired
     } else {
         Overall::Configured
     }

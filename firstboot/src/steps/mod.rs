@@ -1,5 +1,8 @@
-//! The steps, in their order. Each makes the machine as the settings say, from whatever state it is in: it writes files
-//! only where they differ and can be cut off anywhere.
+//! The steps, in their order. Those of the machine make it as the settings say, from whatever state it is in: they write
+//! files only where they differ and can be cut off anywhere. Those of the console are the [`Session`]'s doing, and show
+//! how far it is.
+//!
+//! [`Session`]: crate::session::Session
 
 mod ca;
 mod hostname;
@@ -16,9 +19,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::files::Machine;
-use crate::settings::{Raw, Settings};
+use crate::session::View;
+use crate::settings::{Problem, Raw, Settings};
 
 pub(crate) use network::{InterfaceAddress, addresses};
+pub(crate) use proxy::no_proxy;
 
 /// A step, by the name that status and journal have.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -31,6 +36,9 @@ pub(crate) enum Name {
     Ca,
     Proxy,
     Ntp,
+    Preflight,
+    Pair,
+    Gateway,
 }
 
 impl fmt::Display for Name {
@@ -43,17 +51,26 @@ impl fmt::Display for Name {
             Name::Ca => "ca",
             Name::Proxy => "proxy",
             Name::Ntp => "ntp",
+            Name::Preflight => "preflight",
+            Name::Pair => "pair",
+            Name::Gateway => "gateway",
         })
     }
 }
 
 /// How far a step came.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Progress {
     /// All is as it should be; what came of it, for people.
     Done(Option<String>),
     /// The machine must do something by itself first; ask again soon.
     Waiting(String),
+    /// A person must do something elsewhere first, or a step before this one.
+    Idle(String),
+    /// A value turned out wrong.
+    Wrong(Problem),
+    /// It failed, and is tried again by itself.
+    Failed(String),
 }
 
 /// One step.
@@ -63,9 +80,16 @@ pub(crate) struct Step {
     pub(crate) owns: &'static [&'static str],
     /// Further properties that it is done again for.
     pub(crate) uses: &'static [&'static str],
-    /// Does it. `again` is false where the step was finished with the same values before, on whichever boot: then
+    pub(crate) apply: Apply,
+}
+
+/// Who does a step.
+pub(crate) enum Apply {
+    /// This function. `again` is false where the step was finished with the same values before, on whichever boot: then
     /// programs only run if a file had to change.
-    pub(crate) apply: fn(&Machine, &Settings, again: bool) -> Result<Progress>,
+    Machine(fn(&Machine, &Settings, again: bool) -> Result<Progress>),
+    /// The session, which shows how far it is.
+    Console(fn(&View) -> &Progress),
 }
 
 /// In this order.
@@ -74,25 +98,28 @@ pub(crate) const STEPS: &[Step] = &[
         name: Name::Settings,
         owns: &["console-endpoint", "pairing-code", "pod-cidr", "service-cidr"],
         uses: &[],
-        apply: |_, _, _| Ok(Progress::Done(None)),
+        apply: Apply::Machine(|_, _, _| Ok(Progress::Done(None))),
     },
     // Before all that can go wrong, and before anybody tries: sshd locks out for a while who comes without a key.
-    Step { name: Name::SshKey, owns: &["ssh-public-key"], uses: &[], apply: ssh_key::apply },
-    Step { name: Name::Hostname, owns: &["gateway-name"], uses: &[], apply: hostname::apply },
+    Step { name: Name::SshKey, owns: &["ssh-public-key"], uses: &[], apply: Apply::Machine(ssh_key::apply) },
+    Step { name: Name::Hostname, owns: &["gateway-name"], uses: &[], apply: Apply::Machine(hostname::apply) },
     Step {
         name: Name::Network,
         owns: &["ip-address", "ip-prefix", "ip-gateway", "dns-servers", "search-domains"],
         uses: &[],
-        apply: network::apply,
+        apply: Apply::Machine(network::apply),
     },
-    Step { name: Name::Ca, owns: &["proxy-ca"], uses: &[], apply: ca::apply },
+    Step { name: Name::Ca, owns: &["proxy-ca"], uses: &[], apply: Apply::Machine(ca::apply) },
     Step {
         name: Name::Proxy,
         owns: &["http-proxy", "https-proxy", "no-proxy"],
         uses: &["pod-cidr", "service-cidr", "ip-address", "ip-prefix", "ip-gateway"],
-        apply: proxy::apply,
+        apply: Apply::Machine(proxy::apply),
     },
-    Step { name: Name::Ntp, owns: &["ntp-servers"], uses: &[], apply: ntp::apply },
+    Step { name: Name::Ntp, owns: &["ntp-servers"], uses: &[], apply: Apply::Machine(ntp::apply) },
+    Step { name: Name::Preflight, owns: &[], uses: &[], apply: Apply::Console(|view| &view.preflight) },
+    Step { name: Name::Pair, owns: &[], uses: &[], apply: Apply::Console(|view| &view.pair) },
+    Step { name: Name::Gateway, owns: &[], uses: &[], apply: Apply::Console(|view| &view.gateway) },
 ];
 
 impl Step {

@@ -47,7 +47,7 @@ pub(super) fn apply(machine: &Machine, settings: &Settings, again: bool) -> Resu
 
 /// In both cases: programs read one or the other.
 fn variables(proxy: &Proxy, settings: &Settings) -> Vec<(String, String)> {
-    let no_proxy = no_proxy(proxy, settings);
+    let no_proxy = no_proxy(proxy, settings).join(",");
     [("HTTP_PROXY", proxy.http.expose()), ("HTTPS_PROXY", proxy.https.expose()), ("NO_PROXY", &no_proxy)]
         .into_iter()
         .flat_map(|(name, value)| {
@@ -57,7 +57,7 @@ fn variables(proxy: &Proxy, settings: &Settings) -> Vec<(String, String)> {
 }
 
 /// What is given, and what is always near: this machine, its subnet, the metadata address, pods and services.
-fn no_proxy(proxy: &Proxy, settings: &Settings) -> String {
+pub(crate) fn no_proxy(proxy: &Proxy, settings: &Settings) -> Vec<String> {
     let own = settings.address.as_ref().map(|wanted| wanted.address.trunc());
     let nets = [own, settings.pods, settings.services].into_iter().flatten().map(|net| net.to_string());
     let fixed = ["localhost", "127.0.0.1", "169.254.169.254", ".svc", ".cluster.local"].map(String::from);
@@ -67,7 +67,7 @@ fn no_proxy(proxy: &Proxy, settings: &Settings) -> String {
             all.push(item);
         }
     }
-    all.join(",")
+    all
 }
 
 /// A variable as a word of a unit file (systemd.syntax(7)): specifiers begin with `%`.
