@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TARGET   := x86_64-unknown-linux-musl
 GW       := target/release/gatewright
-FIRSTBOOT := target/$(TARGET)/release/gatewright-firstboot
+CONSOLE  := target/$(TARGET)/release/gatewright-console
 RESULT   := target/build.json
 NODE     := target/node.json
 # Where what `scripts/kubernetes/build` makes is.
@@ -15,7 +15,7 @@ PROGRESS ?= auto
 # Our binary goes into the image: where this checkout and cargo's cache are must not.
 REMAP    := --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
-.PHONY: help ova node build test soak bench lint packages node-packages test-packages rust clean
+.PHONY: help ova node console build test soak bench lint packages node-packages test-packages rust clean
 
 help: ## Show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -39,17 +39,22 @@ $(NODE): packages node-packages build
 	@$(GW) build images/node.yaml $(SOURCES) --progress $(PROGRESS) --json > $(NODE).new
 	@mv $(NODE).new $(NODE)
 
+console: packages rust ## Build the management console, one static program, into dist/
+	RUSTFLAGS="$(REMAP)" cargo build --release --locked -p gatewright-console --target $(TARGET)
+	@install -D $(CONSOLE) dist/gatewright-console
+	@ls -l dist/gatewright-console
+
 build: rust
 	cargo build --release --locked -p gatewright
 	RUSTFLAGS="$(REMAP)" cargo build --release --locked -p gatewright-firstboot --target $(TARGET)
 
-test: packages test-packages $(RESULT) $(NODE) ## Run all tests: units, command line, containers, QEMU
+test: packages test-packages $(RESULT) $(NODE) console ## Run all tests: units, command line, containers, QEMU
 	@tests/run
 
-soak: packages test-packages $(RESULT) ## Run the long sweeps
+soak: packages test-packages $(RESULT) console ## Run the long sweeps
 	@tests/run soak
 
-bench: packages test-packages $(RESULT) ## Measure what is promised, in one table
+bench: packages test-packages $(RESULT) console ## Measure what is promised, in one table
 	@tests/bench
 
 lint: rust ## Check format, lints, licences

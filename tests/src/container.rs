@@ -448,7 +448,7 @@ impl Container {
         let screen = self.screen().unwrap_or_else(|error| format!("{error:#}"));
         let status = self.read(status::PATH).unwrap_or_else(|error| format!("{error:#}"));
         let journal = self
-            .exec("journalctl -b --no-pager -o short-precise -u gatewright-firstboot | tail -40; systemctl --failed --no-legend --no-pager")
+            .exec("journalctl -b --no-pager -o short-precise -u gatewright-firstboot | tail -40; systemctl --failed --no-legend --no-pager; ip neigh")
             .map_or_else(|error| format!("{error:#}"), |output| output.stdout + &output.stderr);
         format!("--- screen\n{screen}\n--- status\n{status}\n--- journal\n{journal}\n---")
     }

@@ -101,8 +101,9 @@ impl Drop for Namespace {
 /// The namespace in which the networks lie and the clients stand.
 #[derive(Debug)]
 pub struct Fabric {
-    run: Arc<Run>,
     namespace: Namespace,
+    // After what is the run's: its end looks whether all of that is gone.
+    run: Arc<Run>,
     ports: AtomicU32,
 }
 
@@ -114,7 +115,7 @@ impl Fabric {
     pub fn new() -> Result<Arc<Fabric>> {
         let run = Run::current()?;
         let namespace = Namespace::new(&run, "f")?;
-        let fabric = Arc::new(Fabric { run, namespace, ports: AtomicU32::new(0) });
+        let fabric = Arc::new(Fabric { namespace, run, ports: AtomicU32::new(0) });
         // The kernel shows each thread the settings of its own network namespace here.
         fabric
             .enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
@@ -191,8 +192,10 @@ pub const FABRIC_NAME: &str = "fabric.test";
 
 impl Network {
     fn new(fabric: Arc<Fabric>, number: u8) -> Result<Network> {
+        // Its own hardware address: else it has that of some port, and another one when that port goes, which the others notice
+        // after half a minute.
         fabric.namespace.ip(&format!(
-            "link add br{number} type bridge\naddr add 10.77.{number}.1/24 dev br{number}\nlink set br{number} up\n"
+            "link add br{number} address 00:50:56:3f:ff:{number:02x} type bridge\naddr add 10.77.{number}.1/24 dev br{number}\nlink set br{number} up\n"
         ))?;
         let folder = fabric.run.folder(&format!("{}-net{number}", fabric.namespace.name()))?;
         let dnsmasq = Mutex::new(start_dnsmasq(&fabric, number, &folder, true)?);

@@ -36,9 +36,16 @@ impl Host {
     /// # Errors
     /// When it or its network cannot be made.
     pub fn new(tree: &Arc<Tree>) -> Result<Host> {
-        let network = Arc::new(Fabric::single()?);
-        let container = Container::new(tree, &network)?;
-        Ok(Host { container, key: Key::generate()?, network })
+        Host::on(tree, &Arc::new(Fabric::single()?))
+    }
+
+    /// The same, on a network with others.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn on(tree: &Arc<Tree>, network: &Arc<Network>) -> Result<Host> {
+        let container = Container::new(tree, network)?;
+        Ok(Host { container, key: Key::generate()?, network: Arc::clone(network) })
     }
 
     /// A host switched on with these values, and the administrator's key if they have none.
@@ -59,12 +66,14 @@ impl Host {
         given.iter().fold(keyed, |environment, (key, value)| environment.with(key, value))
     }
 
-    /// Waits until all is done.
+    /// Waits until all is done that needs no console.
     ///
     /// # Errors
     /// When it does not come to that.
     pub fn configured(&mut self) -> Result<Status> {
-        self.container.wait_state("configured", SOON)
+        self.container.wait_status("every step of the machine done", SOON, |status| {
+            status.state != "configuring" && status.is_configured()
+        })
     }
 
     /// Logs in as the administrator.

@@ -21,25 +21,43 @@
 //! | [`oci_layout`] | container images to put there |
 //! | [`registry`] | a container registry to push to, and the clients that read it |
 //! | [`kubernetes`] | a Kubernetes node in a container |
+//! | [`console`] | a console as a process |
+//! | [`https`] | requests to it |
+//! | [`postgres`] | a PostgreSQL server for it |
+//! | [`machine`] | a machine that pairs with it, message by message |
+//! | [`fleet`] | thousands of them, measured |
+//! | [`proxy`] | HTTP proxies, and a line that can be made bad |
+//! | [`stand_in`] | machines that do nothing but talk to a console |
+//! | [`device`] | a machine with facts of a test's choice, which tells what happens |
+//! | [`browser`] | a browser that looks at its pages |
 //! | [`cases`] | many cases of one test, several at a time |
 
 pub mod bench;
+pub mod browser;
 pub mod cases;
+pub mod console;
 pub mod container;
+pub mod device;
 pub mod fabric;
 pub mod figures;
+pub mod fleet;
 pub mod host;
+pub mod https;
 pub mod image;
 pub mod kubernetes;
+pub mod machine;
 pub mod oci_layout;
 pub mod ovfenv;
+pub mod postgres;
 pub mod prerequisites;
 pub mod process;
 pub mod project;
+pub mod proxy;
 pub mod qemu;
 pub mod registry;
 pub mod run;
 pub mod seed;
 pub mod ssh;
+pub mod stand_in;
 pub mod status;
 pub mod vcenter;

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
-use crate::{container, process};
+use crate::{container, figures, process};
 
 /// The folder of all runs: `GATEWRIGHT_SCRATCH`, or one in the system's temporary folder.
 #[must_use]
@@ -30,7 +30,6 @@ pub struct Run {
     folder: PathBuf,
     prefix: String,
     counter: AtomicU32,
-    own_tmpfs: bool,
     _lock: File,
 }
 
@@ -65,15 +64,14 @@ impl Run {
         let prefix = format!("gw{}{}", std::process::id(), char::from(letter));
         let folder = runs.join(&prefix);
         fs::create_dir_all(&folder)?;
-        let own_tmpfs = statfs(&folder)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
-        if own_tmpfs {
+        if statfs(&folder)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
             // In a container image's own file system: an overlay is no upper layer for another overlay.
             mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
                 .with_context(|| format!("cannot mount a tmpfs at {}", folder.display()))?;
         }
         let lock = File::create(runs.join(format!("{prefix}.lock")))?;
         lock.lock()?;
-        Ok(Run { folder, prefix, counter: AtomicU32::new(0), own_tmpfs, _lock: lock })
+        Ok(Run { folder, prefix, counter: AtomicU32::new(0), _lock: lock })
     }
 
     /// A name that no other thing of any run has, as in `gw4711a-disk3`.
@@ -95,11 +93,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.own_tmpfs {
-            let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
-        }
-        let _ = fs::remove_dir_all(&self.folder);
-        let _ = fs::remove_file(self.folder.with_extension("lock"));
+        remove(&self.folder.with_extension("lock"));
     }
 }
 
@@ -114,22 +108,36 @@ fn sweep(runs: &Path) -> Result<()> {
         if File::open(&path)?.try_lock().is_err() {
             continue;
         }
-        let Some(prefix) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-        let own = format!("{prefix}-");
-        if let Ok(namespaces) = fs::read_dir("/run/netns") {
-            for name in namespaces.flatten().map(|entry| entry.file_name()) {
-                if name.to_string_lossy().starts_with(&own) {
-                    let _ = process::output(Command::new("ip").args(["netns", "del"]).arg(&name));
-                }
-            }
-        }
-        container::remove_cgroups(|name| name.starts_with(&own));
-        let folder = path.with_extension("");
-        let _ = umount2(&folder, MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir_all(&folder);
-        fs::remove_file(&path)?;
+        remove(&path);
     }
     Ok(())
+}
+
+/// Removes all of the run whose lock this is, and the lock once nothing is left: without it nobody would look again.
+fn remove(lock: &Path) {
+    let folder = lock.with_extension("");
+    let Some(prefix) = folder.file_name().and_then(|name| name.to_str()) else { return };
+    let own = format!("{prefix}-");
+    for name in namespaces(&own) {
+        let _ = process::output(Command::new("ip").args(["netns", "del", &name]));
+    }
+    container::remove_cgroups(|name| name.starts_with(&own));
+    // Where it is no mount, there is nothing to do.
+    let _ = umount2(&folder, MntFlags::MNT_DETACH);
+    let _ = fs::remove_dir_all(&folder);
+    let left = namespaces(&own);
+    if left.is_empty() && !folder.exists() {
+        let _ = fs::remove_file(lock);
+    } else {
+        figures::say(&format!("LEFT BEHIND, until the next run: {} {}", folder.display(), left.join(" ")));
+    }
+}
+
+/// The network namespaces whose names begin so.
+fn namespaces(prefix: &str) -> Vec<String> {
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(prefix)).collect()
 }
 
 /// The right to run one host. Hosts share few cores: more at once would only make each time-out a matter of luck.
@@ -166,5 +174,31 @@ pub fn slot(kind: Kind) -> Result<Slot> {
             }
         }
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prerequisites;
+
+    #[test]
+    fn what_cannot_be_removed_is_looked_at_again() -> Result<()> {
+        if !prerequisites::fabric("run::sweep") {
+            return Ok(());
+        }
+        let run = Run::current()?;
+        let runs = run.folder("runs")?;
+        let (folder, lock) = (runs.join("gwgone"), runs.join("gwgone.lock"));
+        let busy = folder.join("busy");
+        fs::create_dir_all(&busy)?;
+        File::create(&lock)?;
+        mount(Some("tmpfs"), &busy, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        sweep(&runs)?;
+        assert!(folder.exists() && lock.exists());
+        umount2(&busy, MntFlags::empty())?;
+        sweep(&runs)?;
+        assert!(!folder.exists() && !lock.exists());
+        Ok(())
     }
 }

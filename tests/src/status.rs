@@ -12,7 +12,7 @@ pub const PATH: &str = "/run/gatewright/status.json";
 pub struct Status {
     /// Of the document's form; 1.
     pub version: u32,
-    /// `configuring`, `needs-input`, `retrying` or `configured`.
+    /// `configuring`, `needs-input`, `retrying`, `configured` or `paired`.
     pub state: String,
     /// In the order they run.
     pub steps: Vec<Step>,
@@ -31,9 +31,9 @@ pub struct Status {
 /// One step.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Step {
-    /// `settings`, `hostname`, `network`, `ca`, `proxy`, `ntp` or `ssh-key`.
+    /// `settings`, `hostname`, `network`, `ca`, `proxy`, `ntp`, `ssh-key`, `preflight`, `pair` or `gateway`.
     pub name: String,
-    /// `pending`, `running`, `done`, `invalid` or `failed`.
+    /// `pending`, `running`, `waiting`, `done`, `invalid` or `failed`.
     pub state: String,
     /// How often it ran.
     pub attempts: u32,
@@ -72,6 +72,17 @@ impl Status {
     #[must_use]
     pub fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The steps that make the machine; what is left needs a console.
+    pub fn machine_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| !["preflight", "pair", "gateway"].contains(&step.name.as_str()))
+    }
+
+    /// Whether the machine is as it should be, whatever its console is like.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        self.machine_steps().all(|step| step.state == "done")
     }
 
     /// All problems of all steps.

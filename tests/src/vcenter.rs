@@ -396,7 +396,10 @@ fn pyvmomi_folder() -> PathBuf {
 }
 
 /// Python in a virtual environment called `name`, with what `requirements` pins, and nothing else.
-pub(crate) fn python(name: &str, requirements: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be made.
+pub fn python(name: &str, requirements: &Path) -> Result<PathBuf> {
     let (folder, _lock) = locked("python", name)?;
     let python = folder.join("bin/python");
     let wanted = fs::read(requirements)?;

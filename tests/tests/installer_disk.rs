@@ -213,7 +213,7 @@ fn is_configured(session: &Session) -> Result<Status> {
         }
         let status: Status =
             serde_json::from_str(&said).with_context(|| format!("`status --json` said {said}"))?;
-        Ok((status.state == "configured").then_some(status))
+        Ok(status.is_configured().then_some(status))
     })
     .with_context(|| said.clone())?;
     // Units that are still starting may yet fail.

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use gatewright_tests::console::Console;
 use gatewright_tests::figures::{Timed, record, say};
 use gatewright_tests::image::Image;
+use gatewright_tests::machine::gateway;
 use gatewright_tests::prerequisites;
 use gatewright_tests::process;
 use gatewright_tests::vcenter::{self, Card, Disk, PORT_GROUP, Vcenter};
@@ -52,6 +54,40 @@ fn govc_imports_the_ova() {
         fs::remove_file(file)?;
         Ok(())
     });
+}
+
+/// What the console's page offers to download, with the command that it shows.
+#[test]
+fn the_consoles_options_are_govcs() {
+    let test = "vcenter::console";
+    let needs = vcenter::check_go().and_then(|()| Image::from_environment());
+    let Some(image) = prerequisites::needed(test, needs) else { return };
+    let _timed = Timed::new(test);
+    let vcenter = Vcenter::start().unwrap();
+    let console = Console::start().unwrap();
+    let (id, code) = gateway(&console, MACHINE, &json!({})).unwrap();
+    let offered = console.api().unwrap().get(&format!("/gateways/{id}/import.json")).unwrap();
+    let mut options = offered.expect(200).unwrap();
+    // What the page says has to be set where it is another.
+    assert_eq!(options["NetworkMapping"], json!([{ "Name": NETWORK, "Network": NETWORK }]));
+    options["NetworkMapping"][0]["Network"] = json!(PORT_GROUP);
+    let file = vcenter.folder().join("options.json");
+    fs::write(&file, options.to_string()).unwrap();
+    let mut import = vcenter.govc().unwrap();
+    import.args(["import.ova", "-name", MACHINE, "-options"]).arg(&file).arg(image.ova().unwrap());
+    process::output(&mut import).unwrap_or_else(|error| panic!("{error:#}\n{}", vcenter.log()));
+    assert_eq!(vcenter.complaints().unwrap(), <[String; 0]>::default());
+    let machines = vcenter.machines().unwrap();
+    let [machine] = machines.as_slice() else { panic!("one machine is expected, here are {machines:?}") };
+    assert_eq!(machine.name, MACHINE);
+    let values: BTreeMap<_, _> =
+        machine.properties.iter().map(|p| (p.key.as_str(), p.value.as_str())).collect();
+    assert_eq!(values["gateway-name"], MACHINE);
+    assert_eq!(values["console-endpoint"], console.said().url);
+    assert_eq!(values["pairing-code"], code.expose().expose());
+    assert_eq!(values["pod-cidr"], "192.168.0.0/16", "others have their defaults");
+    fs::remove_file(file).unwrap();
+    vcenter.stop().unwrap();
 }
 
 #[test]

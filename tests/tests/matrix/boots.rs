@@ -159,7 +159,7 @@ fn retry(host: &mut Host) -> Result<()> {
     ensure!(told.contains("no space left"), "what the command said is not told: {told}");
     // The other steps are not held up.
     host.container.wait_status("the other steps done", SOON, |status| {
-        status.steps.iter().all(|step| step.name == "ca" || step.state == "done")
+        status.machine_steps().all(|step| step.name == "ca" || step.state == "done")
     })?;
     let screen = host.container.screen()?;
     ensure!(screen.contains("retry"), "the screen does not say what to do:\n{screen}");
@@ -180,7 +180,7 @@ fn cable(host: &mut Host) -> Result<()> {
     host.container.start()?;
     host.container.port().context("it is off")?.set_plugged(false)?;
     let status = host.container.wait_status("network not done, all else done", SOON, |status| {
-        status.steps.iter().all(|step| (step.name == "network") != (step.state == "done"))
+        status.machine_steps().all(|step| (step.name == "network") != (step.state == "done"))
     })?;
     ensure!(status.state != "configured", "configured without a cable");
     let screen = host.container.screen()?;
@@ -196,7 +196,7 @@ fn no_dhcp(host: &mut Host) -> Result<()> {
     host.container.set_environment(Some(&host.environment(&[]).xml()))?;
     host.container.start()?;
     host.container.wait_status("network not done, all else done", SOON, |status| {
-        status.steps.iter().all(|step| (step.name == "network") != (step.state == "done"))
+        status.machine_steps().all(|step| (step.name == "network") != (step.state == "done"))
     })?;
     let screen = host.container.screen()?;
     ensure!(

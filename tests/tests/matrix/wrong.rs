@@ -156,7 +156,7 @@ fn try_one(host: &mut Host, mut case: Case) -> Result<()> {
     }
     let settled = |status: &Status| {
         status.state == "needs-input"
-            && status.steps.iter().all(|step| step.state == "done" || step.state == "invalid")
+            && status.machine_steps().all(|step| step.state == "done" || step.state == "invalid")
     };
     let status = host.container.wait_status("state needs-input and all steps settled", SOON, settled)?;
 
